@@ -1,0 +1,593 @@
+//! From the workers to the pollers: deliveries in their order, outcomes back.
+//!
+//! A *line* keeps the order of one key: what stands in it is taken by one poller at a time, and
+//! the line stays busy until the outcome of everything taken is reported. What has no line is
+//! delivered in parallel. Replies and events have a queue and a poller of their own, so that a
+//! listener that waits for a reply cannot keep that reply from being delivered.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant as WallInstant};
+
+use crate::buffer::Buffer;
+use crate::ids::MemberId;
+use crate::io::ConnId;
+use crate::order::{Order, Orders};
+use crate::status::Status;
+
+/// What a poll needs in the caller's memory beside payload and member package, per message.
+pub const RECORD_OVERHEAD_BYTES: usize = 128;
+
+/// Who may take a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollerClass {
+    /// Messages.
+    General,
+    /// Replies and events only; must run no code that can block.
+    Reserved,
+}
+
+/// Something for the layer above that is no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A member can be addressed (`MembershipListener.memberAdded`).
+    MemberAdded {
+        /// Its handle.
+        member: MemberId,
+        /// Its member package.
+        package: Arc<[u8]>,
+    },
+    /// A known member changed its payload or command.
+    MemberChanged {
+        /// Its handle.
+        member: MemberId,
+        /// Its new member package.
+        package: Arc<[u8]>,
+    },
+    /// A member has gone (`MembershipListener.memberDisappeared`); what was queued for it failed.
+    MemberGone {
+        /// Its handle, stale from now on.
+        member: MemberId,
+        /// Its last member package; with the shutdown command if it said goodbye.
+        package: Arc<[u8]>,
+        /// Why.
+        cause: Status,
+    },
+    /// A message submitted with a token is complete.
+    Completed {
+        /// From the submission.
+        token: u64,
+        /// Members that failed, with why; empty if all went well.
+        failures: Vec<(MemberId, Status)>,
+    },
+    /// Messages to a member may be missing there: they were handed to a connection that was lost
+    /// and nothing acknowledged them. Whoever keeps state above should repair it.
+    Gap {
+        /// The member.
+        member: MemberId,
+        /// How many messages at most.
+        messages_count: u64,
+    },
+    /// Something an operator should read.
+    Log {
+        /// How grave.
+        level: LogLevel,
+        /// The text.
+        text: String,
+    },
+}
+
+/// How grave a log record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// For those who look closely.
+    Debug,
+    /// Worth knowing.
+    Info,
+    /// Something is wrong, and handled.
+    Warn,
+    /// Something is lost or broken.
+    Error,
+}
+
+/// A received message.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// The sender's member package as it came.
+    pub sender: Arc<[u8]>,
+    /// Option bits as sent (tribes-protocol: ChannelData).
+    pub options: i32,
+    /// The sender's wall clock in ms since 1970. Nothing here computes with it.
+    pub timestamp_ms: i64,
+    /// The message's Tribes unique id.
+    pub unique_id: [u8; 16],
+    /// The message bytes, `payload_start..payload_end` of the buffer.
+    pub buffer: Buffer,
+    /// Where the payload starts in the buffer.
+    pub payload_start: usize,
+    /// Where it ends.
+    pub payload_end: usize,
+}
+
+impl Incoming {
+    /// The message bytes.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.buffer.as_slice()[self.payload_start..self.payload_end]
+    }
+
+    /// Bytes that a poll needs at most to hand this over.
+    #[must_use]
+    pub fn record_bytes(&self) -> usize {
+        RECORD_OVERHEAD_BYTES + self.sender.len() + self.payload().len()
+    }
+}
+
+/// What is received on one connection and not yet done with; shared by its worker and pollers.
+#[derive(Debug, Default)]
+pub struct ConnLoad {
+    /// Bytes delivered or waiting for it.
+    pub undelivered_bytes: AtomicUsize,
+    /// The worker stopped receiving because of them.
+    pub paused: AtomicBool,
+}
+
+/// Where an outcome has to go.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The worker of the connection.
+    pub worker: u16,
+    /// The connection; it may be closed by the time of the outcome.
+    pub conn: ConnId,
+    /// Number of the message on its connection.
+    pub sequence: u64,
+    /// Whether the worker waits for the outcome (an applied acknowledgement is due).
+    pub wants_outcome: bool,
+    /// The connection's account.
+    pub load: Arc<ConnLoad>,
+}
+
+/// An ordered line of deliveries: one connection's.
+pub type LineId = u64;
+
+/// One delivery on its way to a poller.
+#[derive(Debug)]
+pub struct Item {
+    /// The message.
+    pub incoming: Incoming,
+    /// Where its outcome goes.
+    pub origin: Origin,
+    /// Its line; `None` is delivered in parallel.
+    pub line: Option<LineId>,
+    /// Goes to the reserved poller.
+    pub reply: bool,
+}
+
+/// A message handed to a poller. Exactly one outcome is written: by [`Delivery::complete`], or by
+/// dropping it, which reports [`Status::Abandoned`].
+#[derive(Debug)]
+pub struct Delivery {
+    incoming: Incoming,
+    origin: Origin,
+    line: Option<LineId>,
+    queue: Arc<DeliveryQueue>,
+    done: bool,
+}
+
+impl Delivery {
+    /// The message.
+    #[must_use]
+    pub fn incoming(&self) -> &Incoming {
+        &self.incoming
+    }
+
+    /// Reports the outcome: [`Status::Ok`] if the listener returned without exception.
+    pub fn complete(mut self, status: Status) {
+        self.finish(status);
+    }
+
+    fn finish(&mut self, status: Status) {
+        if !std::mem::replace(&mut self.done, true) {
+            self.queue.finish(&self.origin, self.line, self.incoming.record_bytes(), status);
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.finish(Status::Abandoned);
+    }
+}
+
+/// What a poller gets.
+#[derive(Debug)]
+pub enum Polled {
+    /// A message.
+    Message(Delivery),
+    /// An event; only for the reserved poller.
+    Event(Event),
+}
+
+/// How a poll ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollEnd {
+    /// Something was taken. `more_pollers`: no general poller is left that waits; if the maximum
+    /// is not reached another should start before this one runs a listener.
+    Taken {
+        /// Whether another poller should start.
+        more_pollers: bool,
+    },
+    /// Nothing came in time.
+    TimedOut,
+    /// The next delivery needs this many bytes; it stays queued.
+    Need(usize),
+    /// The node is closed and everything was taken.
+    Closed,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    queue: VecDeque<Item>,
+    taken_count: usize,
+    ready: bool,
+    closed: bool,
+    after: BTreeSet<LineId>,
+}
+
+impl Line {
+    fn is_drained(&self) -> bool {
+        self.queue.is_empty() && self.taken_count == 0
+    }
+}
+
+#[derive(Debug)]
+enum Ready {
+    Line(LineId),
+    Single(Box<Item>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: BTreeMap<LineId, Line>,
+    ready: VecDeque<Ready>,
+    replies: VecDeque<Item>,
+    events: VecDeque<Event>,
+    logs_count: usize,
+    logs_dropped_count: u64,
+    general_waiting_count: usize,
+    reserved_waiting_count: usize,
+    closed: bool,
+}
+
+/// Log records that may wait for the reserved poller; more are counted and dropped.
+const LOGS_LIMIT_COUNT: usize = 256;
+
+/// The queue between workers and pollers of one node.
+pub struct DeliveryQueue {
+    state: Mutex<State>,
+    general: Condvar,
+    reserved: Condvar,
+    used_bytes: AtomicUsize,
+    limit_bytes: usize,
+    orders: Arc<dyn Orders>,
+    /// Deliveries taken and outcomes by kind, for statistics.
+    pub delivered_count: AtomicU64,
+    /// Outcomes other than accepted.
+    pub failed_count: AtomicU64,
+}
+
+impl std::fmt::Debug for DeliveryQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeliveryQueue").field("used_bytes", &self.used_bytes).finish_non_exhaustive()
+    }
+}
+
+impl DeliveryQueue {
+    /// An empty queue. Receiving is held back while more than `limit_bytes` wait for outcomes.
+    #[must_use]
+    pub fn new(limit_bytes: usize, orders: Arc<dyn Orders>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            general: Condvar::new(),
+            reserved: Condvar::new(),
+            used_bytes: AtomicUsize::new(0),
+            limit_bytes,
+            orders,
+            delivered_count: AtomicU64::new(0),
+            failed_count: AtomicU64::new(0),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the bound on what waits for outcomes is passed.
+    #[must_use]
+    pub fn is_over_limit(&self) -> bool {
+        self.used_bytes.load(Ordering::Relaxed) > self.limit_bytes
+    }
+
+    /// Bytes that wait for outcomes.
+    #[must_use]
+    pub fn used_bytes(&self) -> usize {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Opens a line that is not delivered from before the lines `after` are drained.
+    pub fn open_line(&self, line: LineId, after: impl IntoIterator<Item = LineId>) {
+        let mut state = self.state();
+        let after = after
+            .into_iter()
+            .filter(|other| state.lines.get(other).is_some_and(|other| !other.is_drained()))
+            .collect();
+        state.lines.insert(line, Line { after, ..Line::default() });
+    }
+
+    /// Nothing will be added to the line any more; it goes when it is drained.
+    pub fn close_line(&self, line: LineId) {
+        let mut state = self.state();
+        if let Some(closing) = state.lines.get_mut(&line) {
+            closing.closed = true;
+        }
+        self.after_line_changed(&mut state, line);
+    }
+
+    /// Hands items over, in order; `items` is left empty.
+    pub fn push(&self, items: &mut Vec<Item>) {
+        if items.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        let mut general_count = 0;
+        let mut reserved = false;
+        for item in items.drain(..) {
+            let bytes = item.incoming.record_bytes();
+            self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+            item.origin.load.undelivered_bytes.fetch_add(bytes, Ordering::Relaxed);
+            if item.reply {
+                state.replies.push_back(item);
+                reserved = true;
+                continue;
+            }
+            match item.line {
+                None => {
+                    state.ready.push_back(Ready::Single(Box::new(item)));
+                    general_count += 1;
+                }
+                Some(id) => {
+                    let line = state.lines.entry(id).or_default();
+                    line.queue.push_back(item);
+                    if !line.ready && line.taken_count == 0 && line.after.is_empty() {
+                        line.ready = true;
+                        state.ready.push_back(Ready::Line(id));
+                        general_count += 1;
+                    }
+                }
+            }
+        }
+        let wake_count = general_count.min(state.general_waiting_count);
+        let wake_reserved = reserved && state.reserved_waiting_count > 0;
+        drop(state);
+        for _ in 0..wake_count {
+            self.general.notify_one();
+        }
+        if wake_reserved {
+            self.reserved.notify_one();
+        }
+    }
+
+    /// Queues an event for the reserved poller.
+    pub fn event(&self, event: Event) {
+        let mut state = self.state();
+        if matches!(event, Event::Log { .. }) {
+            if state.logs_count == LOGS_LIMIT_COUNT {
+                state.logs_dropped_count += 1;
+                return;
+            }
+            state.logs_count += 1;
+        }
+        state.events.push_back(event);
+        drop(state);
+        self.reserved.notify_one();
+    }
+
+    /// Takes what is there for a poller of `class` without waiting: messages of one line that fit
+    /// `room_bytes` together, at most `most_count`, or one other message; or events.
+    pub fn try_poll(
+        self: &Arc<Self>,
+        class: PollerClass,
+        room_bytes: usize,
+        most_count: usize,
+        out: &mut Vec<Polled>,
+    ) -> Option<PollEnd> {
+        let mut state = self.state();
+        self.take(&mut state, class, room_bytes, most_count, out)
+    }
+
+    /// As [`Self::try_poll`], waiting up to `timeout` for something to come.
+    pub fn poll(
+        self: &Arc<Self>,
+        class: PollerClass,
+        room_bytes: usize,
+        most_count: usize,
+        timeout: Duration,
+        out: &mut Vec<Polled>,
+    ) -> PollEnd {
+        let deadline = WallInstant::now() + timeout;
+        let mut state = self.state();
+        loop {
+            if let Some(end) = self.take(&mut state, class, room_bytes, most_count, out) {
+                return end;
+            }
+            let now = WallInstant::now();
+            if now >= deadline {
+                return PollEnd::TimedOut;
+            }
+            let condition = match class {
+                PollerClass::General => {
+                    state.general_waiting_count += 1;
+                    &self.general
+                }
+                PollerClass::Reserved => {
+                    state.reserved_waiting_count += 1;
+                    &self.reserved
+                }
+            };
+            state = condition
+                .wait_timeout(state, deadline - now)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+            match class {
+                PollerClass::General => state.general_waiting_count -= 1,
+                PollerClass::Reserved => state.reserved_waiting_count -= 1,
+            }
+        }
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        state: &mut State,
+        class: PollerClass,
+        room_bytes: usize,
+        most_count: usize,
+        out: &mut Vec<Polled>,
+    ) -> Option<PollEnd> {
+        match class {
+            PollerClass::Reserved => {
+                if let Some(item) = state.replies.front() {
+                    if item.incoming.record_bytes() > room_bytes {
+                        return Some(PollEnd::Need(item.incoming.record_bytes()));
+                    }
+                    let item = state.replies.pop_front()?;
+                    out.push(Polled::Message(self.delivery(item)));
+                    return Some(PollEnd::Taken { more_pollers: false });
+                }
+                if state.logs_dropped_count > 0 && state.logs_count == 0 {
+                    let dropped = std::mem::take(&mut state.logs_dropped_count);
+                    state.events.push_back(Event::Log {
+                        level: LogLevel::Warn,
+                        text: format!("{dropped} log records were dropped: they came too fast"),
+                    });
+                    state.logs_count += 1;
+                }
+                if let Some(event) = state.events.pop_front() {
+                    if matches!(event, Event::Log { .. }) {
+                        state.logs_count -= 1;
+                    }
+                    out.push(Polled::Event(event));
+                    return Some(PollEnd::Taken { more_pollers: false });
+                }
+                state.closed.then_some(PollEnd::Closed)
+            }
+            PollerClass::General => {
+                let needed_bytes = match state.ready.front() {
+                    None => return state.closed.then_some(PollEnd::Closed),
+                    Some(Ready::Single(item)) => item.incoming.record_bytes(),
+                    Some(Ready::Line(id)) => state
+                        .lines
+                        .get(id)
+                        .and_then(|line| line.queue.front())
+                        .map_or(0, |item| item.incoming.record_bytes()),
+                };
+                if needed_bytes > room_bytes {
+                    return Some(PollEnd::Need(needed_bytes));
+                }
+                match state.ready.pop_front()? {
+                    Ready::Single(item) => out.push(Polled::Message(self.delivery(*item))),
+                    Ready::Line(id) => {
+                        let line = state.lines.get_mut(&id)?;
+                        line.ready = false;
+                        let mut left_bytes = room_bytes;
+                        while line.taken_count < most_count {
+                            let fits = line.queue.front().is_some_and(|item| {
+                                item.incoming.record_bytes() <= left_bytes
+                            });
+                            if !fits {
+                                break;
+                            }
+                            let Some(item) = line.queue.pop_front() else { break };
+                            left_bytes -= item.incoming.record_bytes();
+                            line.taken_count += 1;
+                            out.push(Polled::Message(self.delivery(item)));
+                        }
+                    }
+                }
+                Some(PollEnd::Taken { more_pollers: state.general_waiting_count == 0 })
+            }
+        }
+    }
+
+    fn delivery(self: &Arc<Self>, item: Item) -> Delivery {
+        self.delivered_count.fetch_add(1, Ordering::Relaxed);
+        Delivery {
+            incoming: item.incoming,
+            origin: item.origin,
+            line: item.line,
+            queue: Arc::clone(self),
+            done: false,
+        }
+    }
+
+    fn finish(&self, origin: &Origin, line: Option<LineId>, bytes: usize, status: Status) {
+        if !status.is_ok() {
+            self.failed_count.fetch_add(1, Ordering::Relaxed);
+        }
+        if origin.wants_outcome {
+            let (conn, sequence) = (origin.conn, origin.sequence);
+            self.orders.push(origin.worker, Order::Outcome { conn, sequence, status });
+        }
+        let before = self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let load = &origin.load;
+        let left_bytes = load.undelivered_bytes.fetch_sub(bytes, Ordering::SeqCst) - bytes;
+        let relaxed = left_bytes == 0 || before - bytes < self.limit_bytes / 2;
+        if relaxed && load.paused.swap(false, Ordering::SeqCst) {
+            self.orders.push(origin.worker, Order::Resume { conn: origin.conn });
+        }
+        if let Some(id) = line {
+            let mut state = self.state();
+            if let Some(line) = state.lines.get_mut(&id) {
+                line.taken_count -= 1;
+            }
+            self.after_line_changed(&mut state, id);
+        }
+    }
+
+    /// Makes a line ready whose turn ended, lets successors of a drained one start, removes it.
+    fn after_line_changed(&self, state: &mut State, id: LineId) {
+        let Some(line) = state.lines.get_mut(&id) else { return };
+        let mut made_ready_count = 0;
+        if line.taken_count == 0 && !line.queue.is_empty() && !line.ready && line.after.is_empty() {
+            line.ready = true;
+            state.ready.push_back(Ready::Line(id));
+            made_ready_count += 1;
+        } else if line.is_drained() && line.closed {
+            state.lines.remove(&id);
+            for (other_id, other) in &mut state.lines {
+                let waited = other.after.remove(&id);
+                if waited && other.after.is_empty() && !other.queue.is_empty() && !other.ready {
+                    other.ready = true;
+                    state.ready.push_back(Ready::Line(*other_id));
+                    made_ready_count += 1;
+                }
+            }
+        }
+        for _ in 0..state.general_waiting_count.min(made_ready_count) {
+            self.general.notify_one();
+        }
+    }
+
+    /// Whether nothing is queued and nothing is out with pollers.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.used_bytes() == 0
+    }
+
+    /// Wakes every poller; they get what is left, then [`PollEnd::Closed`].
+    pub fn close(&self) {
+        self.state().closed = true;
+        self.general.notify_all();
+        self.reserved.notify_all();
+    }
+}

@@ -1,0 +1,234 @@
+//! Who the destinations are: every member this node addresses, with its budget and its epoch.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ringtribe_wire::tribes::Member;
+
+use crate::budget::Budget;
+use crate::ids::{Epoch, MemberId};
+use crate::status::Status;
+
+/// What identifies a Tribes member (`MemberImpl.equals`): address, port and unique id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// Address bytes in network order, 4 or 16 of them.
+    pub host: Vec<u8>,
+    /// TCP port.
+    pub port: i32,
+    /// Tribes unique id.
+    pub unique_id: [u8; 16],
+}
+
+impl Identity {
+    /// The identity inside a decoded member package.
+    #[must_use]
+    pub fn of(member: &Member<'_>) -> Self {
+        Self { host: member.host.to_vec(), port: member.port, unique_id: *member.unique_id }
+    }
+
+    /// Where the member listens; `None` if the address has neither 4 nor 16 bytes or the port is
+    /// out of range.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        let ip = match *self.host.as_slice() {
+            [a, b, c, d] => IpAddr::from([a, b, c, d]),
+            ref long => IpAddr::from(<[u8; 16]>::try_from(long).ok()?),
+        };
+        let port = u16::try_from(self.port).ok().filter(|port| *port != 0)?;
+        Some(SocketAddr::new(ip, port))
+    }
+}
+
+/// A member and everything that belongs to one life of the link to it.
+#[derive(Debug)]
+pub struct MemberEntry {
+    /// Its handle.
+    pub id: MemberId,
+    /// Who it is.
+    pub identity: Identity,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The life of the link; no two entries of one directory share one.
+    pub epoch: Epoch,
+    /// What may be queued for it.
+    pub budget: Arc<Budget>,
+    /// The member package as last heard (`MemberImpl.getData`).
+    package: RwLock<Arc<[u8]>>,
+    ended: AtomicU16,
+    /// Messages handed to connections that were lost before anything proved their arrival.
+    pub unconfirmed_count: AtomicU64,
+}
+
+/// Not cut. Outside the range of [`Status`].
+const LIVE: u16 = u16::MAX;
+
+impl MemberEntry {
+    /// Why the epoch ended; `None` while it lives.
+    #[must_use]
+    pub fn ended(&self) -> Option<Status> {
+        Status::from_number(self.ended.load(Ordering::Acquire))
+    }
+
+    /// The member package as last heard.
+    #[must_use]
+    pub fn package(&self) -> Arc<[u8]> {
+        Arc::clone(&self.package.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the member package (its payload or alive time changed).
+    pub fn set_package(&self, package: Arc<[u8]>) {
+        *self.package.write().unwrap_or_else(PoisonError::into_inner) = package;
+    }
+}
+
+/// All destinations. Read by callers, written by control.
+#[derive(Debug)]
+pub struct Directory {
+    state: RwLock<State>,
+    budget_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    slots: Vec<Slot>,
+    by_identity: BTreeMap<Identity, MemberId>,
+    epochs: u64,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    entry: Option<Arc<MemberEntry>>,
+}
+
+/// Most destinations at a time; a flood of forged members must not grow memory without bound.
+pub const MAX_MEMBERS_COUNT: usize = 4096;
+
+impl Directory {
+    /// An empty directory whose members get `budget_bytes` each (maxQueueSize).
+    #[must_use]
+    pub fn new(budget_bytes: usize) -> Self {
+        Self { state: RwLock::default(), budget_bytes }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The entry of `identity`, made if there is none. `None` if the address is unusable or
+    /// [`MAX_MEMBERS_COUNT`] is reached.
+    #[must_use]
+    pub fn enter(&self, identity: &Identity, package: &[u8]) -> Option<Arc<MemberEntry>> {
+        if let Some(entry) = self.find(identity) {
+            return Some(entry);
+        }
+        let address = identity.address()?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let free = state.slots.iter().position(|slot| slot.entry.is_none());
+        let index = free.unwrap_or(state.slots.len());
+        if index == MAX_MEMBERS_COUNT {
+            return None;
+        }
+        if index == state.slots.len() {
+            state.slots.push(Slot::default());
+        }
+        state.epochs += 1;
+        let epoch = Epoch(state.epochs);
+        let slot = &mut state.slots[index];
+        slot.generation = (slot.generation + 1) & 0x7fff_ffff;
+        let id = MemberId {
+            index: u32::try_from(index).ok()?,
+            generation: slot.generation,
+        };
+        let entry = Arc::new(MemberEntry {
+            id,
+            identity: identity.clone(),
+            address,
+            epoch,
+            budget: Budget::new(self.budget_bytes),
+            package: RwLock::new(package.into()),
+            ended: AtomicU16::new(LIVE),
+            unconfirmed_count: AtomicU64::new(0),
+        });
+        slot.entry = Some(Arc::clone(&entry));
+        state.by_identity.insert(identity.clone(), id);
+        Some(entry)
+    }
+
+    /// The entry of a handle; `None` if the member has gone.
+    #[must_use]
+    pub fn get(&self, id: MemberId) -> Option<Arc<MemberEntry>> {
+        let state = self.read();
+        let slot = state.slots.get(id.index as usize)?;
+        slot.entry.as_ref().filter(|entry| entry.id == id).cloned()
+    }
+
+    /// The entry of an identity.
+    #[must_use]
+    pub fn find(&self, identity: &Identity) -> Option<Arc<MemberEntry>> {
+        let id = *self.read().by_identity.get(identity)?;
+        self.get(id)
+    }
+
+    /// Ends the epoch of a member: no new message is admitted, who waits for room is woken. The
+    /// workers must be told, so that they fail what is queued.
+    #[must_use]
+    pub fn cut(&self, id: MemberId, why: Status) -> Option<Arc<MemberEntry>> {
+        let entry = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let slot = state.slots.get_mut(id.index as usize)?;
+            if slot.entry.as_ref()?.id != id {
+                return None;
+            }
+            let entry = slot.entry.take()?;
+            state.by_identity.remove(&entry.identity);
+            entry
+        };
+        entry.ended.store(why.number(), Ordering::Release);
+        entry.budget.close();
+        Some(entry)
+    }
+
+    /// All entries, in no promised order.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Arc<MemberEntry>> {
+        self.read().slots.iter().filter_map(|slot| slot.entry.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(port: i32) -> Identity {
+        Identity { host: vec![127, 0, 0, 1], port, unique_id: [port.to_be_bytes()[3]; 16] }
+    }
+
+    #[test]
+    fn a_member_that_comes_back_is_another_handle_and_another_epoch() {
+        let directory = Directory::new(1000);
+        let first = directory.enter(&identity(4000), b"p").expect("usable");
+        assert_eq!(directory.enter(&identity(4000), b"p").expect("known").id, first.id);
+        assert!(first.ended().is_none());
+        let cut = directory.cut(first.id, Status::Cut).expect("live");
+        assert_eq!(cut.ended(), Some(Status::Cut));
+        assert!(directory.cut(first.id, Status::Cut).is_none(), "cut once");
+        let second = directory.enter(&identity(4000), b"p").expect("usable");
+        assert_eq!(second.id.index, first.id.index);
+        assert!(second.epoch > first.epoch);
+        assert!(directory.get(first.id).is_none(), "the old handle is stale");
+        assert_eq!(MemberId::from_bits(second.id.to_bits()), second.id);
+    }
+
+    #[test]
+    fn unusable_addresses_are_refused() {
+        let directory = Directory::new(1000);
+        assert!(directory.enter(&identity(0), b"").is_none());
+        assert!(directory.enter(&identity(70000), b"").is_none());
+        let odd = Identity { host: vec![1, 2, 3], port: 1, unique_id: [0; 16] };
+        assert!(directory.enter(&odd, b"").is_none());
+    }
+}

@@ -1,0 +1,19 @@
+//! The engine of Ringtribe: replicates messages between the members of a cluster.
+//!
+//! See `engine/DESIGN.md` for the picture, the threads and the life of a message.
+#![deny(unsafe_code)]
+
+pub mod budget;
+pub mod buffer;
+pub mod delivery;
+pub mod directory;
+pub mod ids;
+pub mod io;
+pub mod message;
+pub mod order;
+pub mod protocol;
+pub mod ring;
+pub mod shared;
+pub mod status;
+pub mod submit;
+pub mod worker;

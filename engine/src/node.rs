@@ -1,0 +1,579 @@
+//! A member of a cluster, as its application holds it.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant as WallInstant};
+
+use ringtribe_wire::tribes::{self, Datagram};
+
+use crate::buffer::Buffer;
+use crate::config::Config;
+use crate::control::{ControlHandle, ControlSink, ListenError, MulticastError};
+use crate::delivery::{
+    ConnLoad, Event, Incoming, Item, LogLevel, Origin, PollEnd, Polled, PollerClass,
+};
+use crate::directory::{Identity, MemberEntry};
+use crate::error::OpenError;
+use crate::ids::{BootId, Instant, Key, MemberId};
+use crate::io::{ConnId, Errno, Evidence};
+use crate::message::{AckMode, Waiter};
+use crate::order::{Order, Orders};
+use crate::protocol::core::{Crew, WorkerCore};
+use crate::protocol::membership::{LocalMember, Output};
+use crate::ring::{RingIo, RingSettings, Upcalls};
+use crate::shared::{Bounds, Shared};
+use crate::status::Status;
+use crate::submit::{Envelope, MessageBuilder, SendFailure};
+use crate::worker::{self, Inbox, Input};
+
+/// Extra time of a caller beyond the deadline of its message, in which a worker may still write
+/// an outcome that it knows better.
+const DEADLINE_GRACE: Duration = Duration::from_millis(50);
+
+/// A running node. All methods may be called from any thread; dropping it closes it at once.
+#[derive(Debug)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    control: ControlHandle,
+    inboxes: Arc<Inboxes>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    started: WallInstant,
+    closing: AtomicBool,
+    backend: String,
+}
+
+/// The inboxes of the workers, known once all rings are made.
+#[derive(Default)]
+struct Inboxes {
+    all: OnceLock<Vec<Arc<Inbox<Input<Order>>>>>,
+    next_accepted: AtomicUsize,
+}
+
+impl std::fmt::Debug for Inboxes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Inboxes")
+    }
+}
+
+impl Inboxes {
+    fn send(&self, worker: usize, input: Input<Order>) {
+        if let Some(inbox) = self.all.get().and_then(|all| all.get(worker)) {
+            // After the worker has ended the input is dropped, which gives back what it owns.
+            let _ = inbox.push(input);
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.all.get().map_or(0, Vec::len)
+    }
+}
+
+impl Orders for Inboxes {
+    fn push(&self, worker: u16, order: Order) {
+        self.send(usize::from(worker), Input::Order(order));
+    }
+}
+
+/// What control found goes into the directory, to the workers and to the pollers.
+struct Sink {
+    shared: Arc<Shared>,
+    inboxes: Arc<Inboxes>,
+}
+
+impl ControlSink for Sink {
+    fn accepted(&self, fd: OwnedFd, peer: SocketAddr) {
+        let turn = self.inboxes.next_accepted.fetch_add(1, Ordering::Relaxed);
+        let worker = turn % self.inboxes.count().max(1);
+        self.inboxes.send(worker, Input::Accepted { fd, peer });
+    }
+
+    fn connected(&self, worker: u16, request: u64, result: Result<OwnedFd, Errno>) {
+        let input = match result {
+            Ok(fd) => Input::Connected { request, fd },
+            Err(error) => Input::ConnectFailed { request, error },
+        };
+        self.inboxes.send(usize::from(worker), input);
+    }
+
+    fn membership(&self, output: Output) {
+        self.shared.apply(output);
+    }
+
+    fn failed(&self, text: String) {
+        self.shared.deliveries.event(Event::Log { level: LogLevel::Error, text });
+    }
+}
+
+impl Shared {
+    /// Takes over what membership found.
+    pub fn apply(&self, output: Output) {
+        let deliveries = &self.deliveries;
+        match output {
+            Output::Added { identity, package, .. } => {
+                let Some(entry) = self.directory.enter(&identity, &package) else { return };
+                entry.set_package(package.into());
+                deliveries.event(Event::MemberAdded { member: entry.id, package: entry.package() });
+            }
+            Output::Changed { identity, package, .. } => {
+                let Some(entry) = self.directory.find(&identity) else { return };
+                entry.set_package(package.into());
+                let (member, package) = (entry.id, entry.package());
+                deliveries.event(Event::MemberChanged { member, package });
+            }
+            Output::Gone { identity, package, cause } => {
+                let Some(entry) = self.directory.find(&identity) else { return };
+                self.cut(entry.id, cause);
+                let (member, package) = (entry.id, package.into());
+                deliveries.event(Event::MemberGone { member, package, cause });
+            }
+            Output::Broadcast { bytes } => self.broadcast_received(&bytes),
+            Output::Log { level, text } => deliveries.event(Event::Log { level, text }),
+            Output::SendDatagram(_) | Output::Probe { .. } => {}
+        }
+    }
+
+    /// Ends the epoch of a member: what is queued for it fails by name.
+    pub fn cut(&self, member: MemberId, cause: Status) {
+        let Some(entry) = self.directory.cut(member, cause) else { return };
+        for worker in 0..self.bounds.worker_count {
+            let entry = Arc::clone(&entry);
+            self.orders().push(worker, Order::Cut { entry, status: cause });
+        }
+    }
+
+    fn broadcast_received(&self, bytes: &[u8]) {
+        let Ok(Datagram::Broadcast(data)) = tribes::decode_datagram(bytes, &self.bounds.wire())
+        else {
+            return;
+        };
+        let mut unique_id = [0; 16];
+        let length = data.unique_id.len().min(16);
+        unique_id[..length].copy_from_slice(&data.unique_id[..length]);
+        let buffer = Buffer::copy_of(data.message);
+        let incoming = Incoming {
+            sender: data.member_package.into(),
+            options: data.options,
+            timestamp_ms: data.timestamp_ms,
+            unique_id,
+            payload_start: 0,
+            payload_end: data.message.len(),
+            buffer,
+        };
+        let origin = Origin {
+            worker: 0,
+            conn: ConnId { slot: u32::MAX, generation: 0 },
+            sequence: 0,
+            wants_outcome: false,
+            load: Arc::new(ConnLoad::default()),
+        };
+        self.deliveries.push(&mut vec![Item { incoming, origin, line: None, reply: false }]);
+    }
+}
+
+/// What a ring asks of control.
+struct ToControl {
+    control: ControlHandle,
+    shared: Arc<Shared>,
+}
+
+impl Upcalls for ToControl {
+    fn connect(&mut self, worker: u16, request: u64, address: SocketAddr, timeout_ms: u64) {
+        self.control.connect(worker, request, address, timeout_ms);
+    }
+
+    fn report(&mut self, member: MemberId, evidence: Evidence) {
+        if let Some(entry) = self.shared.directory.get(member) {
+            self.control.evidence(entry.identity.clone(), evidence);
+        }
+    }
+}
+
+impl Node {
+    /// Starts the workers and the control thread. Nothing listens and nobody is told yet.
+    ///
+    /// # Errors
+    /// A configuration that does not hold together, or a machine without io_uring; the error
+    /// names the cause and the remedy.
+    pub fn open(config: &Config) -> Result<Self, OpenError> {
+        config.check().map_err(OpenError::Config)?;
+        let started = WallInstant::now();
+        let bounds = Bounds::from(config);
+        let worker_count = bounds.worker_count;
+        let inboxes = Arc::new(Inboxes::default());
+        let orders: Arc<dyn Orders> = Arc::clone(&inboxes) as Arc<dyn Orders>;
+        let boot_id = BootId(crate::ring::random_bytes().map_err(OpenError::System)?);
+        let shared = Shared::new(bounds, boot_id, orders);
+        let sink = Sink { shared: Arc::clone(&shared), inboxes: Arc::clone(&inboxes) };
+        let control = ControlHandle::start(config, Arc::new(sink), started)
+            .map_err(|error| OpenError::Control(error.to_string()))?;
+        let crew = Arc::new(Crew::default());
+
+        let mut all = Vec::new();
+        let mut workers = Vec::new();
+        let mut backend = String::new();
+        let (ready, when_ready) = std::sync::mpsc::channel();
+        for index in 0..worker_count {
+            // A ring with SINGLE_ISSUER belongs to the thread that makes it.
+            let (shared, crew) = (Arc::clone(&shared), Arc::clone(&crew));
+            let upcalls =
+                Box::new(ToControl { control: control.clone(), shared: Arc::clone(&shared) });
+            let ready = ready.clone();
+            let seed = u64::from_le_bytes(
+                crate::ring::random_bytes().map_err(OpenError::System)?,
+            );
+            let settings = RingSettings::new(index, started, seed);
+            let spawned = std::thread::Builder::new()
+                .name(format!("ringtribe-worker-{index}"))
+                .spawn(move || {
+                    let mut io = match RingIo::new(&settings, upcalls) {
+                        Ok(io) => io,
+                        Err(error) => {
+                            let _ = ready.send((index, Err(error)));
+                            return;
+                        }
+                    };
+                    let inbox = Arc::new(Inbox::new(io.doorbell()));
+                    let text = io.features();
+                    let _ = ready.send((index, Ok((Arc::clone(&inbox), text))));
+                    drop(ready);
+                    let core = WorkerCore::new(Arc::clone(&shared), crew, index);
+                    let panicked = worker::run(core, &inbox, io);
+                    if let Err(text) = panicked {
+                        WorkerCore::report_bug(&shared, &text);
+                        shared.deliveries.close();
+                        for other in 0..shared.bounds.worker_count {
+                            shared.orders().push(other, Order::Close { status: Status::Bug });
+                        }
+                    }
+                })
+                .map_err(OpenError::System)?;
+            workers.push(spawned);
+        }
+        drop(ready);
+        let mut failed = None;
+        let mut made: Vec<_> = when_ready.iter().take(usize::from(worker_count)).collect();
+        made.sort_by_key(|(index, _)| *index);
+        for (_, result) in made {
+            match result {
+                Ok((inbox, text)) => {
+                    all.push(inbox);
+                    backend = text;
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        let _ = inboxes.all.set(all);
+        let inner = Arc::new(Inner {
+            shared,
+            control,
+            inboxes,
+            workers: Mutex::new(workers),
+            started,
+            closing: AtomicBool::new(false),
+            backend,
+        });
+        let node = Self { inner };
+        match failed {
+            Some(error) => {
+                node.close(Duration::ZERO);
+                Err(OpenError::Ring(error))
+            }
+            None => Ok(node),
+        }
+    }
+
+    /// This incarnation.
+    #[must_use]
+    pub fn boot_id(&self) -> BootId {
+        self.inner.shared.boot_id
+    }
+
+    /// What moves the bytes, with the kernel features in use.
+    #[must_use]
+    pub fn backend(&self) -> &str {
+        &self.inner.backend
+    }
+
+    fn now(&self) -> Instant {
+        let nanos = self.inner.started.elapsed().as_nanos();
+        Instant(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// Binds tcpListenAddress and the first free of tcpListenPort .. + autoBind; from now on peers
+    /// can connect.
+    ///
+    /// # Errors
+    /// The address is not this machine's (those that are, are named), or no port is free.
+    pub fn listen(&self) -> Result<SocketAddr, ListenError> {
+        self.inner.control.listen()
+    }
+
+    /// Stops listening and closes the connections that peers opened.
+    pub fn stop_listening(&self) {
+        self.inner.control.stop_listening();
+        for worker in 0..self.inner.shared.bounds.worker_count {
+            self.inner.shared.orders().push(worker, Order::CloseAccepted);
+        }
+    }
+
+    /// Says who this node is: goes with each message and in the heartbeats.
+    pub fn set_local_member(&self, local: LocalMember) {
+        let alive_ms = i64::try_from(self.now().0 / 1_000_000).unwrap_or(i64::MAX);
+        self.inner.shared.set_local_package(local.package(alive_ms).into());
+        self.inner.control.set_local(local);
+    }
+
+    /// Joins the multicast group and learns members (`MembershipService.MBR_RX`).
+    ///
+    /// # Errors
+    /// The group cannot be joined: not a multicast address, no route, no such interface.
+    pub fn start_receiving(&self) -> Result<(), MulticastError> {
+        self.inner.control.start_receiving()
+    }
+
+    /// Sends heartbeats (`MembershipService.MBR_TX`).
+    ///
+    /// # Errors
+    /// As [`Node::start_receiving`].
+    pub fn start_sending(&self) -> Result<(), MulticastError> {
+        self.inner.control.start_sending()
+    }
+
+    /// Stops the heartbeats; if nothing is received either, says goodbye.
+    pub fn stop_sending(&self) {
+        self.inner.control.stop_sending();
+    }
+
+    /// Leaves the group; if no heartbeats are sent either, says goodbye.
+    pub fn stop_receiving(&self) {
+        self.inner.control.stop_receiving();
+    }
+
+    /// Sends a message as one datagram to the group (`Channel.SEND_OPTIONS_MULTICAST`): no order,
+    /// no acknowledgement.
+    ///
+    /// # Errors
+    /// [`Status::TooBig`] above 65,507 bytes with its frame, [`Status::System`] if the kernel
+    /// refuses.
+    pub fn broadcast(&self, payload: &[u8], envelope: &Envelope) -> Result<(), Status> {
+        let package = self.inner.shared.local_package();
+        let mut datagram = Vec::new();
+        tribes::encode_data_head(
+            &mut datagram,
+            envelope.options,
+            envelope.timestamp_ms,
+            &envelope.unique_id,
+            &package,
+            payload.len(),
+        );
+        datagram.extend_from_slice(payload);
+        datagram.extend_from_slice(&tribes::FOOTER);
+        if datagram.len() > 65_507 {
+            return Err(Status::TooBig);
+        }
+        self.inner.control.broadcast(datagram).map_err(|_| Status::System)
+    }
+
+    /// All destinations, known by membership or entered by hand, in no promised order.
+    #[must_use]
+    pub fn members(&self) -> Vec<Arc<MemberEntry>> {
+        self.inner.shared.directory.entries()
+    }
+
+    /// The handle of a member, also of one that membership does not know (a static one).
+    ///
+    /// # Errors
+    /// [`Status::BadArgument`]: address or port cannot be connected to.
+    pub fn enter(&self, identity: &Identity, package: &[u8]) -> Result<MemberId, Status> {
+        let entered = self.inner.shared.directory.enter(identity, package);
+        entered.map(|entry| entry.id).ok_or(Status::BadArgument)
+    }
+
+    /// Drops a member that was entered by hand; what is queued for it fails by name.
+    pub fn forget(&self, member: MemberId) {
+        self.inner.shared.cut(member, Status::Cut);
+    }
+
+    /// Room for a message; fill [`MessageBuilder::payload_mut`] and send it.
+    ///
+    /// # Errors
+    /// As [`Shared::compose`].
+    pub fn compose(
+        &self,
+        payload_bytes: usize,
+        envelope: &Envelope,
+    ) -> Result<MessageBuilder, Status> {
+        self.inner.shared.compose(payload_bytes, envelope)
+    }
+
+    /// A message whose payload is handed over without a copy.
+    ///
+    /// # Errors
+    /// As [`Shared::compose`].
+    pub fn compose_shared(
+        &self,
+        payload: bytes::Bytes,
+        envelope: &Envelope,
+    ) -> Result<MessageBuilder, Status> {
+        self.inner.shared.compose_shared(payload, envelope)
+    }
+
+    /// Sends and waits until every member is done as the options of the message ask: applied,
+    /// received, or handed to the kernel. One deadline, `timeout_ms` (ackTimeout if `None`), covers
+    /// admission and acknowledgement.
+    ///
+    /// # Errors
+    /// Each failed member with why; the others have the message.
+    pub fn send(
+        &self,
+        builder: MessageBuilder,
+        key: Option<Key>,
+        reply: bool,
+        destinations: &[MemberId],
+        timeout_ms: Option<u64>,
+    ) -> Result<(), SendFailure> {
+        let waiter = Waiter::Thread(std::thread::current());
+        let (message, until) =
+            self.start(builder, key, reply, destinations, timeout_ms, waiter)?;
+        loop {
+            if message.is_complete() {
+                break;
+            }
+            let now = WallInstant::now();
+            if now >= until + DEADLINE_GRACE {
+                for index in 0..destinations.len() {
+                    let _ = message.complete(index, Status::Timeout);
+                }
+                break;
+            }
+            std::thread::park_timeout(until + DEADLINE_GRACE - now);
+        }
+        let failures = message.failures();
+        if failures.is_empty() { Ok(()) } else { Err(SendFailure { failures }) }
+    }
+
+    /// Queues and returns; order is the order of these calls. With a `token` a completion event
+    /// follows when all members are done. Waits only for room, up to the deadline.
+    ///
+    /// # Errors
+    /// Without a token: members that have failed already. With one, failures come with the event,
+    /// and an error here means that nothing was queued and no event follows.
+    pub fn submit(
+        &self,
+        builder: MessageBuilder,
+        key: Option<Key>,
+        reply: bool,
+        destinations: &[MemberId],
+        timeout_ms: Option<u64>,
+        token: Option<u64>,
+    ) -> Result<(), SendFailure> {
+        let waiter = token.map_or(Waiter::None, Waiter::Token);
+        let (message, _) = self.start(builder, key, reply, destinations, timeout_ms, waiter)?;
+        if token.is_none() {
+            let failures = message.failures();
+            if !failures.is_empty() {
+                return Err(SendFailure { failures });
+            }
+        }
+        Ok(())
+    }
+
+    fn start(
+        &self,
+        builder: MessageBuilder,
+        key: Option<Key>,
+        reply: bool,
+        destinations: &[MemberId],
+        timeout_ms: Option<u64>,
+        waiter: Waiter,
+    ) -> Result<(Arc<crate::message::Message>, WallInstant), SendFailure> {
+        let shared = &self.inner.shared;
+        if self.inner.closing.load(Ordering::Acquire) {
+            return Err(SendFailure::all(destinations, Status::Closed));
+        }
+        let timeout_ms = timeout_ms.unwrap_or(shared.bounds.ack_timeout_ms);
+        let until = WallInstant::now() + Duration::from_millis(timeout_ms);
+        let deadline = self.now().plus_ms(timeout_ms);
+        let mut routed = shared.route(builder, key, reply, destinations, deadline, waiter);
+        let tokens = routed.admit(shared, until);
+        let message = Arc::clone(&routed.message);
+        shared.dispatch(routed, tokens);
+        if self.inner.closing.load(Ordering::Acquire) && message.mode != AckMode::None {
+            // Closing may have overtaken the order; then no worker answers.
+            for index in 0..destinations.len() {
+                shared.complete(&message, index, Status::Closed);
+            }
+        }
+        Ok((message, until))
+    }
+
+    /// Takes deliveries: see [`crate::delivery::DeliveryQueue::poll`].
+    pub fn poll(
+        &self,
+        class: PollerClass,
+        room_bytes: usize,
+        most_count: usize,
+        timeout: Duration,
+        out: &mut Vec<Polled>,
+    ) -> PollEnd {
+        self.inner.shared.deliveries.poll(class, room_bytes, most_count, timeout, out)
+    }
+
+    /// What the node counts, by name.
+    #[must_use]
+    pub fn stats(&self) -> Vec<(&'static str, u64)> {
+        let shared = &self.inner.shared;
+        let deliveries = &shared.deliveries;
+        let mut list = shared.counters.list();
+        list.push(("delivered_count", deliveries.delivered_count.load(Ordering::Relaxed)));
+        list.push(("delivery_failures_count", deliveries.failed_count.load(Ordering::Relaxed)));
+        list.push(("undelivered_bytes", deliveries.used_bytes() as u64));
+        let queued: usize =
+            self.members().iter().map(|entry| entry.budget.used_and_most_bytes().0).sum();
+        list.push(("queued_bytes", queued as u64));
+        list.extend(self.inner.control.counters());
+        list
+    }
+
+    /// Closes in order: goodbye, no new messages, what is queued goes out until `grace` ends, the
+    /// rest fails by name, pollers get what is left and then [`PollEnd::Closed`].
+    pub fn close(&self, grace: Duration) {
+        let inner = &self.inner;
+        if inner.closing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        inner.control.stop_sending();
+        inner.control.stop_receiving();
+        inner.control.stop_listening();
+        let until = WallInstant::now() + grace;
+        while WallInstant::now() < until
+            && self.members().iter().any(|entry| entry.budget.used_and_most_bytes().0 > 0)
+        {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        for worker in 0..inner.inboxes.count() {
+            inner.inboxes.send(worker, Input::Order(Order::Close { status: Status::Closed }));
+        }
+        let workers =
+            std::mem::take(&mut *inner.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        for worker in workers {
+            let _ = worker.join();
+        }
+        inner.control.close();
+        inner.shared.deliveries.close();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.close(Duration::ZERO);
+    }
+}

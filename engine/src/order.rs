@@ -1,0 +1,67 @@
+//! What other threads ask of a worker.
+
+use std::sync::Arc;
+
+use crate::budget::BudgetToken;
+use crate::directory::MemberEntry;
+use crate::io::ConnId;
+use crate::message::Message;
+use crate::status::Status;
+
+/// One destination of a message, with its place in the member's budget.
+#[derive(Debug)]
+pub struct Destination {
+    /// Where in the message's list of destinations.
+    pub index: usize,
+    /// The member, as it was when the message was submitted.
+    pub entry: Arc<MemberEntry>,
+    /// The room it takes.
+    pub token: BudgetToken,
+}
+
+/// An order to a worker. The order of the inbox is the order at every member.
+#[derive(Debug)]
+pub enum Order {
+    /// Send a message: one order, whatever the number of members.
+    Send {
+        /// What.
+        message: Arc<Message>,
+        /// To whom.
+        destinations: Vec<Destination>,
+    },
+    /// A listener has ended.
+    Outcome {
+        /// The connection the message came by.
+        conn: ConnId,
+        /// Its number there.
+        sequence: u64,
+        /// How it ended.
+        status: Status,
+    },
+    /// What held a connection back is gone.
+    Resume {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The epoch of a member has ended: fail all that is queued for it, by name.
+    Cut {
+        /// The member.
+        entry: Arc<MemberEntry>,
+        /// Why.
+        status: Status,
+    },
+    /// Stop listening: close the connections that peers opened.
+    CloseAccepted,
+    /// Close everything; the worker ends when nothing is in flight.
+    Close {
+        /// What becomes of what is queued.
+        status: Status,
+    },
+}
+
+/// The way to the inboxes of a node's workers.
+pub trait Orders: Send + Sync {
+    /// Puts an order into the inbox of `worker`. After the worker has ended the order is dropped,
+    /// which gives back what it owns.
+    fn push(&self, worker: u16, order: Order);
+}

@@ -1,0 +1,543 @@
+//! The seam on the ring.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+pub use super::buffers::Lent;
+use super::buffers::{Buffers, GROUP};
+use super::connections::{Connections, SendOp, Wanted};
+use super::setup::{RingError, make};
+use crate::ids::{Instant, MemberId};
+use crate::io::{ConnId, Errno, Evidence, Io, IoEvent, SendBatch};
+
+/// Receive buffers of a ring and their size: 4 MiB a worker. Below 64 KiB each, messages from 4 KiB
+/// up suffer (measured for the design).
+const BUFFERS_COUNT: u16 = 64;
+const BUFFER_BYTES: u32 = 64 << 10;
+
+/// What a worker's ring asks of the control thread.
+pub trait Upcalls: Send {
+    /// Opens a connection; the answer comes through the worker's inbox.
+    fn connect(&mut self, worker: u16, request: u64, address: SocketAddr, timeout_ms: u64);
+    /// Passes on what was noticed of a member.
+    fn report(&mut self, member: MemberId, evidence: Evidence);
+}
+
+/// How to make a [`RingIo`].
+#[derive(Clone, Debug)]
+pub struct RingSettings {
+    worker: u16,
+    started: std::time::Instant,
+    seed: u64,
+    buffers_count: u16,
+    buffer_bytes: u32,
+}
+
+impl RingSettings {
+    /// For worker `worker` of a node that opened at `started`; `seed` from outside.
+    #[must_use]
+    pub const fn new(worker: u16, started: std::time::Instant, seed: u64) -> Self {
+        Self {
+            worker,
+            started,
+            seed,
+            buffers_count: BUFFERS_COUNT,
+            buffer_bytes: BUFFER_BYTES,
+        }
+    }
+
+    /// With other receive buffers: `count` a power of two.
+    #[must_use]
+    pub const fn with_buffers(mut self, count: u16, each_bytes: u32) -> Self {
+        self.buffers_count = count;
+        self.buffer_bytes = each_bytes;
+        self
+    }
+}
+
+/// An event of the ring. Bytes are lent: give the event back after use.
+#[derive(Debug)]
+pub enum OwnedEvent {
+    /// As [`IoEvent::Received`].
+    Received {
+        /// Where.
+        conn: ConnId,
+        /// What.
+        lent: Lent,
+    },
+    /// As [`IoEvent::ReceiveEnded`].
+    ReceiveEnded {
+        /// Where.
+        conn: ConnId,
+        /// Why.
+        error: Option<Errno>,
+    },
+    /// As [`IoEvent::Paused`].
+    Paused {
+        /// Where.
+        conn: ConnId,
+    },
+    /// As [`IoEvent::Sent`]; the batch leaves with [`OwnedEvent::lend`].
+    Sent {
+        /// Where.
+        conn: ConnId,
+        /// What was sent.
+        batch: std::cell::RefCell<Option<SendBatch>>,
+        /// How much.
+        result: Result<usize, Errno>,
+    },
+    /// As [`IoEvent::Closed`].
+    Closed {
+        /// Which.
+        conn: ConnId,
+    },
+}
+
+impl OwnedEvent {
+    /// Shows the event to `look`; once.
+    pub fn lend<R>(&self, look: impl FnOnce(IoEvent<'_>) -> R) -> R {
+        look(match self {
+            Self::Received { conn, lent } => {
+                IoEvent::Received { conn: *conn, bytes: lent.as_slice() }
+            }
+            Self::ReceiveEnded { conn, error } => {
+                IoEvent::ReceiveEnded { conn: *conn, error: *error }
+            }
+            Self::Paused { conn } => IoEvent::Paused { conn: *conn },
+            Self::Sent { conn, batch, result } => IoEvent::Sent {
+                conn: *conn,
+                batch: batch.take().unwrap_or_default(),
+                result: *result,
+            },
+            Self::Closed { conn } => IoEvent::Closed { conn: *conn },
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bell = 0,
+    Receive = 1,
+    Send = 2,
+    Cancel = 3,
+}
+
+fn tag(kind: Kind, conn: ConnId) -> u64 {
+    (kind as u64) << 56 | u64::from(conn.generation) << 32 | u64::from(conn.slot)
+}
+
+const NO_CONN: ConnId = ConnId { slot: 0, generation: 0 };
+
+#[allow(clippy::cast_possible_truncation, reason = "the parts are cut out on purpose")]
+fn untag(tag: u64) -> (Option<Kind>, ConnId) {
+    let kind = match tag >> 56 {
+        0 => Some(Kind::Bell),
+        1 => Some(Kind::Receive),
+        2 => Some(Kind::Send),
+        3 => Some(Kind::Cancel),
+        _ => None,
+    };
+    let generation = (tag >> 32) as u32 & super::connections::GENERATION_MASK;
+    (kind, ConnId { slot: tag as u32, generation })
+}
+
+/// What a ring counts; plain numbers, of one thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RingCounters {
+    /// io_uring_enter calls.
+    pub enters_count: u64,
+    /// Receives that found no buffer.
+    pub out_of_buffers_count: u64,
+    /// Completions of a connection that is gone.
+    pub stale_completions_count: u64,
+}
+
+/// One worker's ring. Lives and dies on the thread that made it.
+pub struct RingIo {
+    // Dropped before the memory below that the kernel may touch.
+    ring: IoUring,
+    connections: Connections,
+    buffers: Buffers,
+    bell: Arc<EventFd>,
+    bell_value: Box<[u8; 8]>,
+    bell_armed: bool,
+    events: VecDeque<OwnedEvent>,
+    starved: Vec<ConnId>,
+    upcalls: Box<dyn Upcalls>,
+    features: String,
+    worker: u16,
+    started: std::time::Instant,
+    now: Instant,
+    random: u64,
+    counters: RingCounters,
+}
+
+impl std::fmt::Debug for RingIo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RingIo").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
+
+impl RingIo {
+    /// Makes the ring of a worker, on its thread.
+    ///
+    /// # Errors
+    /// io_uring is refused, too old, or the machine is out of something; the text has the remedy.
+    pub fn new(settings: &RingSettings, upcalls: Box<dyn Upcalls>) -> Result<Self, RingError> {
+        let (ring, features) = make()?;
+        let buffers = Buffers::register(&ring, settings.buffers_count, settings.buffer_bytes)?;
+        let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC)
+            .map_err(|errno| RingError::System { doing: "eventfd", error: errno.into() })?;
+        Ok(Self {
+            ring,
+            connections: Connections::default(),
+            buffers,
+            bell: Arc::new(bell),
+            bell_value: Box::new([0; 8]),
+            bell_armed: false,
+            events: VecDeque::new(),
+            starved: Vec::new(),
+            upcalls,
+            features,
+            worker: settings.worker,
+            started: settings.started,
+            now: Instant(0),
+            random: settings.seed,
+            counters: RingCounters::default(),
+        })
+    }
+
+    /// The kernel features in use.
+    #[must_use]
+    pub fn features(&self) -> String {
+        self.features.clone()
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub const fn counters(&self) -> RingCounters {
+        self.counters
+    }
+
+    /// Wakes the thread of this ring; may be called from any thread, also after its end.
+    #[must_use]
+    pub fn doorbell(&self) -> Box<dyn Fn() + Send + Sync> {
+        let bell = Arc::clone(&self.bell);
+        Box::new(move || {
+            // The counter cannot overflow: it is read at every wake-up.
+            let _ = bell.write(1);
+        })
+    }
+
+    /// Takes a connected socket over.
+    pub fn adopt(&mut self, fd: OwnedFd) -> ConnId {
+        let socket = socket2::SockRef::from(&fd);
+        // A socket that refuses these options still works.
+        let _ = socket.set_tcp_nodelay(true);
+        let _ = socket.set_nonblocking(false);
+        self.connections.insert(fd)
+    }
+
+    fn submit(&mut self, entry: &squeue::Entry) {
+        // SAFETY: every entry is built in this file. Sends point into a box that its slot owns
+        // until the final completion, receives use registered buffers, the bell's read points to
+        // `bell_value`, which outlives the ring.
+        while unsafe { self.ring.submission().push(entry) }.is_err() {
+            // The queue is full: hand it to the kernel.
+            self.counters.enters_count += 1;
+            if self.ring.submit().is_err() {
+                // Out of memory for the moment; completions free some.
+                self.reap();
+            }
+        }
+    }
+
+    fn arm_bell(&mut self) {
+        if !self.bell_armed {
+            self.bell_armed = true;
+            let entry = opcode::Read::new(
+                Fd(std::os::fd::AsFd::as_fd(&*self.bell).as_raw_fd()),
+                self.bell_value.as_mut_ptr(),
+                8,
+            )
+            .build()
+            .user_data(tag(Kind::Bell, NO_CONN));
+            self.submit(&entry);
+        }
+    }
+
+    fn submit_receive(&mut self, id: ConnId) {
+        let Some(conn) = self.connections.get(id) else { return };
+        conn.receiving = true;
+        let entry =
+            opcode::RecvMulti::new(Fd(conn.raw()), GROUP).build().user_data(tag(Kind::Receive, id));
+        self.submit(&entry);
+    }
+
+    fn submit_cancel(&mut self, kind: Kind, id: ConnId) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(tag(kind, id)))
+            .build()
+            .user_data(tag(Kind::Cancel, id));
+        self.submit(&entry);
+    }
+
+    /// Whether events wait to be taken.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// One system call: submits what was asked for and sleeps until something completes, the
+    /// doorbell rings, or `until`.
+    pub fn turn(&mut self, until: Option<Instant>) {
+        self.arm_bell();
+        for id in std::mem::take(&mut self.starved) {
+            let wanted = self
+                .connections
+                .get(id)
+                .is_some_and(|c| c.wanted == Wanted::Yes && !c.receiving && !c.closing);
+            if wanted {
+                self.submit_receive(id);
+            }
+        }
+        self.refresh_now();
+        let wait = until.map(|until| Duration::from_nanos(until.0.saturating_sub(self.now.0)));
+        self.counters.enters_count += 1;
+        let timespec;
+        let mut args = SubmitArgs::new();
+        if let Some(wait) = wait {
+            timespec = Timespec::from(wait);
+            args = args.timespec(&timespec);
+        }
+        // Errors are a timeout, a signal, or a full completion queue: all mean "look now".
+        let _ = self.ring.submitter().submit_with_args(1, &args);
+        self.refresh_now();
+        self.reap();
+    }
+
+    fn refresh_now(&mut self) {
+        let nanos = self.started.elapsed().as_nanos();
+        self.now = Instant(u64::try_from(nanos).unwrap_or(u64::MAX));
+    }
+
+    fn reap(&mut self) {
+        let completions: Vec<cqueue::Entry> = self.ring.completion().collect();
+        for completion in completions {
+            self.completed(&completion);
+        }
+    }
+
+    fn completed(&mut self, completion: &cqueue::Entry) {
+        let (kind, id) = untag(completion.user_data());
+        match kind {
+            Some(Kind::Bell) => self.bell_armed = false,
+            Some(Kind::Receive) => self.received(id, completion),
+            Some(Kind::Send) => self.sent(id, completion.result()),
+            Some(Kind::Cancel) | None => {}
+        }
+    }
+
+    fn received(&mut self, id: ConnId, completion: &cqueue::Entry) {
+        let result = completion.result();
+        let lent = cqueue::buffer_select(completion.flags())
+            .map(|buffer| self.buffers.lend(buffer, usize::try_from(result).unwrap_or(0)));
+        let more = cqueue::more(completion.flags());
+        let Some(conn) = self.connections.get(id) else {
+            self.counters.stale_completions_count += 1;
+            if let Some(lent) = lent {
+                self.buffers.give_back(lent);
+            }
+            return;
+        };
+        conn.receiving = more;
+        let closing = conn.closing;
+        match (result, lent) {
+            (1.., Some(lent)) if !closing => {
+                self.events.push_back(OwnedEvent::Received { conn: id, lent });
+            }
+            (1.., Some(lent)) => self.buffers.give_back(lent),
+            (_, lent) => {
+                if let Some(lent) = lent {
+                    self.buffers.give_back(lent);
+                }
+                let error = Errno(-result);
+                let transient = [nix::libc::ENOBUFS, nix::libc::ECANCELED, nix::libc::EINTR];
+                if transient.contains(&error.0) {
+                    self.counters.out_of_buffers_count +=
+                        u64::from(error.0 == nix::libc::ENOBUFS);
+                } else if !closing && !conn.receive_ended {
+                    conn.receive_ended = true;
+                    conn.wanted = Wanted::No;
+                    let error = (result != 0).then_some(error);
+                    self.events.push_back(OwnedEvent::ReceiveEnded { conn: id, error });
+                }
+            }
+        }
+        if more {
+            return;
+        }
+        let Some(conn) = self.connections.get(id) else { return };
+        if conn.closing {
+            self.finish_close(id);
+        } else if conn.wanted == Wanted::Pausing {
+            conn.wanted = Wanted::No;
+            self.events.push_back(OwnedEvent::Paused { conn: id });
+        } else if conn.wanted == Wanted::Yes {
+            self.starved.push(id);
+        }
+    }
+
+    fn sent(&mut self, id: ConnId, result: i32) {
+        let Some(op) = self.connections.get(id).and_then(|conn| conn.send.take()) else {
+            self.counters.stale_completions_count += 1;
+            return;
+        };
+        let result = match usize::try_from(result) {
+            Ok(0) => Err(Errno(nix::libc::EPIPE)),
+            Ok(sent_bytes) => Ok(sent_bytes),
+            Err(_) => Err(Errno(-result)),
+        };
+        let batch = std::cell::RefCell::new(Some(op.batch));
+        self.events.push_back(OwnedEvent::Sent { conn: id, batch, result });
+        if self.connections.get(id).is_some_and(|conn| conn.closing) {
+            self.finish_close(id);
+        }
+    }
+
+    fn finish_close(&mut self, id: ConnId) {
+        if self.connections.get(id).is_some_and(|conn| conn.is_quiet()) {
+            // Dropping the descriptor closes it.
+            drop(self.connections.remove(id));
+            self.events.push_back(OwnedEvent::Closed { conn: id });
+        }
+    }
+
+    /// The next event.
+    pub fn next_event(&mut self) -> Option<OwnedEvent> {
+        self.events.pop_front()
+    }
+
+    /// Ends the loan of an event's bytes.
+    pub fn give_back(&mut self, event: OwnedEvent) {
+        if let OwnedEvent::Received { lent, .. } = event {
+            self.buffers.give_back(lent);
+        }
+    }
+
+    /// Ends everything that is in flight, then frees. If the kernel does not let go in time the
+    /// memory is leaked: better than a write into memory that is somebody else's by then.
+    pub fn shut_down(mut self) {
+        for id in self.connections.ids() {
+            self.close(id, true);
+        }
+        let cancel_bell = opcode::AsyncCancel::new(tag(Kind::Bell, NO_CONN))
+            .build()
+            .user_data(tag(Kind::Cancel, NO_CONN));
+        if self.bell_armed {
+            self.submit(&cancel_bell);
+        }
+        for _ in 0..200 {
+            if !self.bell_armed && self.connections.ids().is_empty() {
+                return;
+            }
+            let timespec = Timespec::from(Duration::from_millis(10));
+            let args = SubmitArgs::new().timespec(&timespec);
+            let _ = self.ring.submitter().submit_with_args(1, &args);
+            self.reap();
+            while let Some(event) = self.next_event() {
+                self.give_back(event);
+            }
+        }
+        std::mem::forget(self);
+    }
+}
+
+impl Io for RingIo {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn random(&mut self) -> u64 {
+        // SplitMix64.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn connect(&mut self, request: u64, address: SocketAddr, timeout_ms: u64) {
+        self.upcalls.connect(self.worker, request, address, timeout_ms);
+    }
+
+    fn arm_receive(&mut self, id: ConnId) {
+        let Some(conn) = self.connections.get(id) else { return };
+        if conn.closing || conn.receive_ended {
+            return;
+        }
+        let cancelling = conn.wanted == Wanted::Pausing;
+        conn.wanted = Wanted::Yes;
+        // A cancelled receive that has not ended yet is armed again when it has.
+        if !cancelling && !conn.receiving {
+            self.submit_receive(id);
+        }
+    }
+
+    fn pause_receive(&mut self, id: ConnId) {
+        let Some(conn) = self.connections.get(id) else { return };
+        if conn.closing || conn.receive_ended || conn.wanted != Wanted::Yes {
+            return;
+        }
+        if conn.receiving {
+            conn.wanted = Wanted::Pausing;
+            self.submit_cancel(Kind::Receive, id);
+        } else {
+            conn.wanted = Wanted::No;
+            self.events.push_back(OwnedEvent::Paused { conn: id });
+        }
+    }
+
+    fn send(&mut self, id: ConnId, batch: SendBatch) {
+        let op = SendOp::new(batch);
+        let Some(conn) = self.connections.get(id).filter(|c| !c.closing && c.send.is_none())
+        else {
+            let batch = std::cell::RefCell::new(Some(op.batch));
+            let result = Err(Errno(nix::libc::ENOTCONN));
+            self.events.push_back(OwnedEvent::Sent { conn: id, batch, result });
+            return;
+        };
+        let entry = opcode::SendMsg::new(Fd(conn.raw()), op.header())
+            .flags(nix::libc::MSG_NOSIGNAL.unsigned_abs())
+            .build()
+            .user_data(tag(Kind::Send, id));
+        conn.send = Some(op);
+        self.submit(&entry);
+    }
+
+    fn close(&mut self, id: ConnId, reset: bool) {
+        let Some(conn) = self.connections.get(id).filter(|conn| !conn.closing) else { return };
+        conn.closing = true;
+        if reset {
+            let _ = socket2::SockRef::from(&conn.fd).set_linger(Some(Duration::ZERO));
+        }
+        let (receiving, sending) = (conn.receiving, conn.send.is_some());
+        if receiving {
+            self.submit_cancel(Kind::Receive, id);
+        }
+        if sending {
+            self.submit_cancel(Kind::Send, id);
+        }
+        self.finish_close(id);
+    }
+
+    fn report(&mut self, member: MemberId, evidence: Evidence) {
+        self.upcalls.report(member, evidence);
+    }
+}

@@ -1,0 +1,193 @@
+//! What the threads of one node share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::delivery::DeliveryQueue;
+use crate::directory::Directory;
+use crate::ids::BootId;
+use crate::order::Orders;
+use crate::protocol::lately::Lately;
+
+/// The configured bounds that the core needs, checked.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Workers, and streams per link (tcpThreadCount).
+    pub worker_count: u16,
+    /// Connections to one member, over all workers (poolSize).
+    pub pool_size: usize,
+    /// Longest wait for an acknowledgement (ackTimeout).
+    pub ack_timeout_ms: u64,
+    /// Longest wait for a connection (connectTimeout).
+    pub connect_timeout_ms: u64,
+    /// Longest message.
+    pub max_message_bytes: usize,
+    /// What may be queued for one member (maxQueueSize).
+    pub max_queue_bytes: usize,
+    /// Received messages without outcome (maxReceiveBytes).
+    pub max_receive_bytes: usize,
+    /// Connections that peers may open to this node (maxConnections).
+    pub max_connections: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            worker_count: 2,
+            pool_size: 25,
+            ack_timeout_ms: 15_000,
+            connect_timeout_ms: 1_000,
+            max_message_bytes: 256 << 20,
+            max_queue_bytes: 64 << 20,
+            max_receive_bytes: 256 << 20,
+            max_connections: 4096,
+        }
+    }
+}
+
+impl Bounds {
+    /// The limits of the wire decoders.
+    #[must_use]
+    pub fn wire(&self) -> ringtribe_wire::Limits {
+        let mut limits = ringtribe_wire::Limits::default();
+        limits.max_frame_bytes = self.max_message_bytes + limits.max_member_bytes + 1024;
+        limits
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What a node counts. Read at any time from any thread; each counter only grows.
+        #[derive(Debug, Default)]
+        pub struct Counters { $($(#[$doc])* pub $name: AtomicU64,)* }
+
+        impl Counters {
+            /// All counters by name.
+            #[must_use]
+            pub fn list(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.load(Ordering::Relaxed)),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Messages submitted, whatever the number of members.
+    submitted_count,
+    /// Frames handed to the kernel whole.
+    frames_sent_count,
+    /// Bytes of them.
+    frames_sent_bytes,
+    /// Vectored sends asked for; frames a send tell how well sends coalesce.
+    sends_count,
+    /// Acknowledgements received.
+    acks_received_count,
+    /// Negative acknowledgements received.
+    fail_acks_received_count,
+    /// Acknowledgements that nothing waited for; the connection is closed.
+    unexpected_acks_count,
+    /// Messages failed at a member because no acknowledgement came in time.
+    ack_timeouts_count,
+    /// Messages refused at a member because its queue stayed full.
+    queue_full_count,
+    /// Frames sent again on a new connection.
+    resent_count,
+    /// Messages handed to connections that were lost before anything proved their arrival.
+    unconfirmed_count,
+    /// Connections opened.
+    connects_count,
+    /// Connection attempts that failed.
+    connect_failures_count,
+    /// Connections lost while something was outstanding.
+    connections_lost_count,
+    /// Connections accepted.
+    accepted_count,
+    /// Connections refused because there were maxConnections.
+    refused_connections_count,
+    /// Connections closed because of what came on them.
+    bad_input_count,
+    /// Frames received whole.
+    frames_received_count,
+    /// Bytes received.
+    received_bytes,
+    /// Acknowledgements sent.
+    acks_sent_count,
+    /// Negative acknowledgements sent.
+    fail_acks_sent_count,
+    /// Frames recognised as sent again and not delivered twice.
+    duplicates_count,
+    /// Liveness probes answered.
+    probes_answered_count,
+    /// Times receiving was held back by maxReceiveBytes.
+    receive_pauses_count,
+}
+
+/// Adds to a counter.
+pub(crate) fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+/// What the threads of one node share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Configured bounds.
+    pub bounds: Bounds,
+    /// This incarnation.
+    pub boot_id: BootId,
+    /// The destinations.
+    pub directory: Directory,
+    /// From workers to pollers.
+    pub deliveries: Arc<DeliveryQueue>,
+    /// Duplicates.
+    pub lately: Lately,
+    /// Counters.
+    pub counters: Counters,
+    /// Spreads messages without a key over the streams.
+    pub(crate) next_stream: AtomicU64,
+    orders: OrdersHandle,
+    local_package: RwLock<Arc<[u8]>>,
+}
+
+#[derive(Clone)]
+struct OrdersHandle(Arc<dyn Orders>);
+
+impl std::fmt::Debug for OrdersHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Orders")
+    }
+}
+
+impl Shared {
+    /// The shared state of a node that has not started.
+    #[must_use]
+    pub fn new(bounds: Bounds, boot_id: BootId, orders: Arc<dyn Orders>) -> Arc<Self> {
+        Arc::new(Self {
+            directory: Directory::new(bounds.max_queue_bytes),
+            deliveries: DeliveryQueue::new(bounds.max_receive_bytes, Arc::clone(&orders)),
+            lately: Lately::new(bounds.ack_timeout_ms),
+            counters: Counters::default(),
+            next_stream: AtomicU64::new(0),
+            orders: OrdersHandle(orders),
+            local_package: RwLock::new(Arc::from([])),
+            boot_id,
+            bounds,
+        })
+    }
+
+    /// The way to the workers.
+    #[must_use]
+    pub fn orders(&self) -> &dyn Orders {
+        &*self.orders.0
+    }
+
+    /// This node's member package, which goes with each message.
+    #[must_use]
+    pub fn local_package(&self) -> Arc<[u8]> {
+        Arc::clone(&self.local_package.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces this node's member package.
+    pub fn set_local_package(&self, package: Arc<[u8]>) {
+        *self.local_package.write().unwrap_or_else(PoisonError::into_inner) = package;
+    }
+}

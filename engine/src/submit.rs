@@ -1,0 +1,271 @@
+//! From a caller's payload to an order in a worker's inbox (steps 1 to 4 of a message's life).
+//!
+//! The steps are functions of their own, `compose`, `route`, `try_admit` and `dispatch`, so that
+//! the simulator can run each as one event; [`crate::node::Node`] runs them in the calling thread.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use ringtribe_wire::tribes;
+
+use crate::budget::{BudgetToken, MESSAGE_OVERHEAD_BYTES};
+use crate::buffer::{BufferMut, Segment};
+use crate::delivery::Event;
+use crate::directory::MemberEntry;
+use crate::ids::{Instant, Key, MemberId, StreamIndex};
+use crate::message::{AckMode, Completed, Message, Waiter};
+use crate::order::{Destination, Order};
+use crate::shared::{Shared, count};
+use crate::status::Status;
+
+/// A frame that is being filled: the payload is written straight into it.
+#[derive(Debug)]
+pub struct MessageBuilder {
+    buffer: BufferMut,
+    head_bytes: usize,
+    payload_bytes: usize,
+    options: i32,
+    shared_payload: Option<Bytes>,
+}
+
+impl MessageBuilder {
+    /// The payload, zeroed at first; fill it whole.
+    pub fn payload_mut(&mut self) -> &mut [u8] {
+        let (from, to) = (self.head_bytes, self.head_bytes + self.payload_bytes);
+        self.buffer.vec().get_mut(from..to).unwrap_or(&mut [])
+    }
+
+    fn into_frame(mut self) -> Vec<Segment> {
+        match self.shared_payload {
+            None => {
+                self.buffer.vec().extend_from_slice(&tribes::FOOTER);
+                vec![self.buffer.freeze().into()]
+            }
+            Some(payload) => vec![
+                self.buffer.freeze().into(),
+                payload.into(),
+                Bytes::from_static(&tribes::FOOTER).into(),
+            ],
+        }
+    }
+}
+
+/// What identifies a message beside its payload (Tribes `ChannelData`).
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope {
+    /// Option bits, sent as they are; USE_ACK and SYNCHRONIZED_ACK decide what completes it.
+    pub options: i32,
+    /// The sender's wall clock, ms since 1970.
+    pub timestamp_ms: i64,
+    /// Unique id.
+    pub unique_id: [u8; 16],
+}
+
+/// A message with its destinations fixed, and where each stands.
+#[derive(Debug)]
+pub struct Routed {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Live destinations with their index; the others have failed by name already.
+    pub live: Vec<(usize, Arc<MemberEntry>)>,
+    /// The worker that owns its stream.
+    pub worker: u16,
+    cost_bytes: usize,
+}
+
+/// Members that failed, with why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendFailure {
+    /// At least one.
+    pub failures: Vec<(MemberId, Status)>,
+}
+
+impl std::fmt::Display for SendFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "not delivered to {} member(s):", self.failures.len())?;
+        for (member, status) in &self.failures {
+            write!(f, " [{}.{}: {status}]", member.index, member.generation)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SendFailure {}
+
+impl SendFailure {
+    /// The same failure for every destination: the call itself was refused.
+    #[must_use]
+    pub fn all(destinations: &[MemberId], status: Status) -> Self {
+        Self { failures: destinations.iter().map(|member| (*member, status)).collect() }
+    }
+}
+
+impl Shared {
+    /// Room for a message of `payload_bytes`; the head of its frame is written already.
+    ///
+    /// # Errors
+    /// [`Status::TooBig`] above maxMessageBytes, [`Status::Unsupported`] for the UDP option bit.
+    pub fn compose(
+        &self,
+        payload_bytes: usize,
+        envelope: &Envelope,
+    ) -> Result<MessageBuilder, Status> {
+        let mut builder = self.head(payload_bytes, envelope)?;
+        let whole_bytes = builder.head_bytes + payload_bytes;
+        builder.buffer.vec().resize(whole_bytes, 0);
+        Ok(builder)
+    }
+
+    /// As [`Shared::compose`] for a payload that is handed over; it is not copied.
+    ///
+    /// # Errors
+    /// As [`Shared::compose`].
+    pub fn compose_shared(
+        &self,
+        payload: Bytes,
+        envelope: &Envelope,
+    ) -> Result<MessageBuilder, Status> {
+        let mut builder = self.head(payload.len(), envelope)?;
+        builder.shared_payload = Some(payload);
+        Ok(builder)
+    }
+
+    fn head(&self, payload_bytes: usize, envelope: &Envelope) -> Result<MessageBuilder, Status> {
+        if payload_bytes > self.bounds.max_message_bytes {
+            return Err(Status::TooBig);
+        }
+        if envelope.options & tribes::options::UDP != 0 {
+            return Err(Status::Unsupported);
+        }
+        let package = self.local_package();
+        let head_bytes = tribes::data_head_bytes(package.len());
+        let mut buffer =
+            BufferMut::with_capacity(head_bytes + payload_bytes + tribes::FOOTER.len());
+        tribes::encode_data_head(
+            buffer.vec(),
+            envelope.options,
+            envelope.timestamp_ms,
+            &envelope.unique_id,
+            &package,
+            payload_bytes,
+        );
+        let head_bytes = buffer.vec().len();
+        let options = envelope.options;
+        Ok(MessageBuilder { buffer, head_bytes, payload_bytes, options, shared_payload: None })
+    }
+
+    /// Fixes key, stream and destinations. A destination that has gone fails by name at once.
+    #[must_use]
+    pub fn route(
+        &self,
+        builder: MessageBuilder,
+        key: Option<Key>,
+        reply: bool,
+        destinations: &[MemberId],
+        deadline: Instant,
+        waiter: Waiter,
+    ) -> Routed {
+        count(&self.counters.submitted_count, 1);
+        let mode = AckMode::of_options(builder.options);
+        let payload_bytes = builder.payload_bytes;
+        let message = Arc::new(Message::new(
+            builder.into_frame(),
+            payload_bytes,
+            mode,
+            key,
+            reply,
+            deadline,
+            destinations.into(),
+            waiter,
+        ));
+        let mut live = Vec::with_capacity(destinations.len());
+        for (index, member) in destinations.iter().enumerate() {
+            match self.directory.get(*member) {
+                Some(entry) => live.push((index, entry)),
+                None => self.complete(&message, index, Status::StaleMember),
+            }
+        }
+        let streams = self.bounds.worker_count;
+        let StreamIndex(worker) = match key {
+            Some(key) => key.stream(streams),
+            None => Key::from_hash(self.next_stream.fetch_add(1, Ordering::Relaxed)).stream(streams),
+        };
+        let cost_bytes = payload_bytes + MESSAGE_OVERHEAD_BYTES;
+        Routed { message, live, worker, cost_bytes }
+    }
+
+    /// Writes an outcome, and queues the completion event that may be due with it.
+    pub fn complete(&self, message: &Message, index: usize, status: Status) {
+        if let Completed::Last(Some(token)) = message.complete(index, status) {
+            self.deliveries.event(Event::Completed { token, failures: message.failures() });
+        }
+    }
+
+    /// Hands an admitted message to the worker of its stream: one push, whatever the members.
+    pub fn dispatch(&self, routed: Routed, tokens: Vec<BudgetToken>) {
+        let Routed { message, live, worker, .. } = routed;
+        if live.is_empty() {
+            return;
+        }
+        let destinations = live
+            .into_iter()
+            .zip(tokens)
+            .map(|((index, entry), token)| Destination { index, entry, token })
+            .collect();
+        self.orders().push(worker, Order::Send { message, destinations });
+    }
+}
+
+impl Routed {
+    /// Takes room at every live destination, or at none: then the first that has none is named.
+    ///
+    /// # Errors
+    /// The place in `live` of the destination to wait for.
+    pub fn try_admit(&self) -> Result<Vec<BudgetToken>, usize> {
+        let mut tokens = Vec::with_capacity(self.live.len());
+        self.admit_from(&mut tokens)?;
+        Ok(tokens)
+    }
+
+    fn admit_from(&self, tokens: &mut Vec<BudgetToken>) -> Result<(), usize> {
+        for at in tokens.len()..self.live.len() {
+            tokens.push(self.live[at].1.budget.try_admit(self.cost_bytes).ok_or(at)?);
+        }
+        Ok(())
+    }
+
+    /// Takes room at every live destination, waiting until `until` where there is none. Who has
+    /// no room by then, or is cut meanwhile, fails by name; the others go on.
+    pub fn admit(
+        &mut self,
+        shared: &Shared,
+        until: std::time::Instant,
+    ) -> Vec<BudgetToken> {
+        loop {
+            let blocked = match self.try_admit() {
+                Ok(tokens) => return tokens,
+                Err(blocked) => blocked,
+            };
+            // Wait for that one holding nothing, then try the others with its room in hand.
+            let (index, entry) = &self.live[blocked];
+            let status = match entry.budget.wait_admit(self.cost_bytes, until) {
+                Ok(token) => {
+                    self.live.swap(0, blocked);
+                    let mut tokens = vec![token];
+                    if self.admit_from(&mut tokens).is_ok() {
+                        return tokens;
+                    }
+                    continue;
+                }
+                Err(crate::budget::Waited::Closed) => entry.ended().unwrap_or(Status::Cut),
+                Err(_) => {
+                    count(&shared.counters.queue_full_count, 1);
+                    Status::QueueFull
+                }
+            };
+            shared.complete(&self.message, *index, status);
+            self.live.remove(blocked);
+        }
+    }
+}
