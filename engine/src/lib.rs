@@ -5,11 +5,15 @@
 
 pub mod budget;
 pub mod buffer;
+pub mod config;
+pub mod control;
 pub mod delivery;
 pub mod directory;
+pub mod error;
 pub mod ids;
 pub mod io;
 pub mod message;
+pub mod node;
 pub mod order;
 pub mod protocol;
 pub mod ring;

@@ -233,7 +233,7 @@ impl Node {
             let spawned = std::thread::Builder::new()
                 .name(format!("ringtribe-worker-{index}"))
                 .spawn(move || {
-                    let mut io = match RingIo::new(&settings, upcalls) {
+                    let io = match RingIo::new(&settings, upcalls) {
                         Ok(io) => io,
                         Err(error) => {
                             let _ = ready.send((index, Err(error)));

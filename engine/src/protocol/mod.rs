@@ -5,3 +5,4 @@ mod accepted;
 pub mod core;
 mod lane;
 pub mod lately;
+pub mod membership;

@@ -1,0 +1,198 @@
+//! The sockets of the control thread: where peers connect, and the membership group.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+use nix::ifaddrs::getifaddrs;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::Config;
+
+/// Why a node cannot listen.
+#[derive(Debug)]
+pub enum ListenError {
+    /// tcpListenAddress is not this machine's.
+    NotHere {
+        /// What was configured.
+        address: IpAddr,
+        /// What there is.
+        here: Vec<IpAddr>,
+    },
+    /// Every port tried is in use.
+    InUse {
+        /// Where.
+        address: IpAddr,
+        /// The first port tried.
+        first: u16,
+        /// The last.
+        last: u16,
+    },
+    /// The operating system refused.
+    System(std::io::Error),
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotHere { address, here } => write!(
+                f,
+                "tcpListenAddress=\"{address}\" is not an address of this machine; it has {}",
+                here.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            ),
+            Self::InUse { address, first, last } => write!(
+                f,
+                "tcpListenPort=\"{first}\" on {address} is in use, and so are the ports up to \
+                 {last}; stop what listens there, set another tcpListenPort, or raise autoBind"
+            ),
+            Self::System(error) => write!(f, "listening failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+/// Why the membership group cannot be joined.
+#[derive(Debug)]
+pub struct MulticastError {
+    /// The group.
+    pub group: SocketAddr,
+    /// The interface, if one was configured.
+    pub bind: Option<IpAddr>,
+    /// What failed.
+    pub error: std::io::Error,
+}
+
+impl fmt::Display for MulticastError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, bind, error } = self;
+        write!(f, "joining mcastAddr=\"{}\" mcastPort=\"{}\"", group.ip(), group.port())?;
+        if let Some(bind) = bind {
+            write!(f, " on mcastBindAddr=\"{bind}\"")?;
+        }
+        write!(
+            f,
+            " failed: {error}; check that the interface exists and has a route for multicast \
+             (ip route add 224.0.0.0/4 dev IF), or set mcastBindAddr to one of this machine's \
+             addresses"
+        )
+    }
+}
+
+impl std::error::Error for MulticastError {}
+
+/// The addresses of this machine.
+pub(super) fn addresses() -> Vec<IpAddr> {
+    let mut all: Vec<IpAddr> = getifaddrs()
+        .map(|interfaces| {
+            interfaces
+                .filter_map(|interface| {
+                    let address = interface.address?;
+                    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+                    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
+                })
+                .collect()
+        })
+        .unwrap_or_default();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// What "auto" means: the address of this host's name, as in Tomcat, unless that is a loopback
+/// address, which must not be told to other hosts; then the first other IPv4 address.
+fn auto_address() -> IpAddr {
+    let named = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .and_then(|name| (name.as_str(), 0).to_socket_addrs().ok())
+        .and_then(|mut found| found.find(|address| !address.ip().is_loopback()))
+        .map(|address| address.ip());
+    let here = addresses();
+    named
+        .filter(|address| here.contains(address))
+        .or_else(|| here.iter().copied().find(|a| a.is_ipv4() && !a.is_loopback()))
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// Listens on the first free port of the configured range.
+pub(super) fn listen(config: &Config) -> Result<std::net::TcpListener, ListenError> {
+    let address = config.tcp_listen_address.unwrap_or_else(auto_address);
+    let first = config.tcp_listen_port;
+    let more = u16::try_from(config.auto_bind.saturating_sub(1)).unwrap_or(u16::MAX);
+    let last = first.saturating_add(more);
+    for port in first..=last {
+        let bound = (|| {
+            let socket =
+                Socket::new(Domain::for_address((address, port).into()), Type::STREAM, None)?;
+            // A node that restarts must get its port back from connections in TIME_WAIT.
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::new(address, port).into())?;
+            socket.listen(1024)?;
+            Ok(socket)
+        })();
+        match bound {
+            Ok(socket) => return Ok(socket.into()),
+            Err(error) => {
+                let error: std::io::Error = error;
+                match error.kind() {
+                    std::io::ErrorKind::AddrInUse => {}
+                    std::io::ErrorKind::AddrNotAvailable => {
+                        return Err(ListenError::NotHere { address, here: addresses() });
+                    }
+                    _ => return Err(ListenError::System(error)),
+                }
+            }
+        }
+    }
+    Err(ListenError::InUse { address, first, last })
+}
+
+/// A socket that sends to and receives from the membership group.
+pub(super) fn join(config: &Config) -> Result<std::net::UdpSocket, MulticastError> {
+    let group = SocketAddr::new(config.mcast_addr, config.mcast_port);
+    let bind = config.mcast_bind_addr;
+    let made = (|| {
+        let socket =
+            Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_reuse_address(true)?;
+        match (config.mcast_addr, bind) {
+            (IpAddr::V4(address), interface) => {
+                // Bound to the group where an interface is named, so that packets of other groups
+                // on the same port do not come in; as stock.
+                if interface.is_none() || socket.bind(&group.into()).is_err() {
+                    let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), group.port());
+                    socket.bind(&any.into())?;
+                }
+                let interface = match interface {
+                    Some(IpAddr::V4(interface)) => interface,
+                    _ => Ipv4Addr::UNSPECIFIED,
+                };
+                socket.join_multicast_v4(&address, &interface)?;
+                if !interface.is_unspecified() {
+                    socket.set_multicast_if_v4(&interface)?;
+                }
+                socket.set_multicast_ttl_v4(config.mcast_ttl)?;
+                socket.set_multicast_loop_v4(true)?;
+            }
+            (IpAddr::V6(address), _) => {
+                socket.bind(&group.into())?;
+                socket.join_multicast_v6(&address, 0)?;
+                socket.set_multicast_hops_v6(config.mcast_ttl)?;
+                socket.set_multicast_loop_v6(true)?;
+            }
+        }
+        Ok(socket)
+    })();
+    made.map(Into::into).map_err(|error| MulticastError { group, bind, error })
+}
+
+/// Raises the limit of open descriptors to what is allowed: a node has a connection for each lane
+/// of each member. Returns the limit in force.
+pub(super) fn raise_descriptor_limit() -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_err() {
+        return Some(soft);
+    }
+    Some(hard)
+}

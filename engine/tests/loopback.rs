@@ -1,0 +1,222 @@
+//! Real nodes over real sockets on loopback: they find each other, exchange messages in every mode
+//! and notice each other go.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use ringtribe::config::Config;
+use ringtribe::delivery::{Event, PollEnd, Polled, PollerClass};
+use ringtribe::directory::Identity;
+use ringtribe::ids::{Key, MemberId};
+use ringtribe::node::Node;
+use ringtribe::protocol::membership::LocalMember;
+use ringtribe::status::Status;
+use ringtribe::submit::Envelope;
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+fn free_udp_port() -> u16 {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("bound").port()
+}
+
+struct Running {
+    node: std::sync::Arc<Node>,
+    events: mpsc::Receiver<Event>,
+    messages: mpsc::Receiver<Vec<u8>>,
+    pollers: Vec<std::thread::JoinHandle<()>>,
+    port: u16,
+}
+
+/// How a listener treats a message, by its first byte.
+fn listener_outcome(payload: &[u8]) -> Status {
+    if payload.first() == Some(&0xff) { Status::RemoteFailed } else { Status::Ok }
+}
+
+impl Running {
+    fn start(id: u8, mcast_port: u16) -> Self {
+        let mut config = Config::default();
+        for (name, value) in [
+            ("mcastAddr", "228.0.0.9"),
+            ("mcastPort", &mcast_port.to_string()),
+            ("mcastBindAddr", "127.0.0.1"),
+            ("mcastFrequency", "100"),
+            ("mcastDropTime", "600"),
+            ("tcpListenAddress", "127.0.0.1"),
+            ("tcpListenPort", "20100"),
+            ("autoBind", "20000"),
+            ("tcpThreadCount", "2"),
+            ("ackTimeout", "5000"),
+        ] {
+            config.set(name, value).expect("a valid knob");
+        }
+        let node = std::sync::Arc::new(Node::open(&config).expect("this machine has io_uring"));
+        let address = node.listen().expect("a free port");
+        node.set_local_member(LocalMember {
+            host: vec![127, 0, 0, 1],
+            port: i32::from(address.port()),
+            secure_port: -1,
+            udp_port: -1,
+            unique_id: [id; 16],
+            ..LocalMember::default()
+        });
+        let (event_in, events) = mpsc::channel();
+        let (message_in, messages) = mpsc::channel();
+        let mut pollers = Vec::new();
+        for class in [PollerClass::General, PollerClass::Reserved] {
+            let node = std::sync::Arc::clone(&node);
+            let (event_in, message_in) = (event_in.clone(), message_in.clone());
+            pollers.push(std::thread::spawn(move || {
+                let mut taken = Vec::new();
+                loop {
+                    let end = node.poll(class, 64 << 20, 64, Duration::from_secs(1), &mut taken);
+                    for polled in taken.drain(..) {
+                        match polled {
+                            Polled::Event(event) => drop(event_in.send(event)),
+                            Polled::Message(delivery) => {
+                                let payload = delivery.incoming().payload().to_vec();
+                                let status = listener_outcome(&payload);
+                                drop(message_in.send(payload));
+                                delivery.complete(status);
+                            }
+                        }
+                    }
+                    if end == PollEnd::Closed {
+                        return;
+                    }
+                }
+            }));
+        }
+        node.start_receiving().expect("multicast on loopback");
+        node.start_sending().expect("multicast on loopback");
+        Self { node, events, messages, pollers, port: address.port() }
+    }
+
+    fn identity(&self, id: u8) -> Identity {
+        Identity {
+            host: vec![127, 0, 0, 1],
+            port: i32::from(self.port),
+            unique_id: [id; 16],
+        }
+    }
+
+    fn await_event<T>(&self, what: &str, pick: impl Fn(Event) -> Option<T>) -> T {
+        let until = Instant::now() + WITHIN;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left).unwrap_or_else(|_| panic!("no {what}"));
+            if let Some(picked) = pick(event) {
+                return picked;
+            }
+        }
+    }
+
+    fn await_member(&self) -> MemberId {
+        self.await_event("member added", |event| match event {
+            Event::MemberAdded { member, .. } => Some(member),
+            _ => None,
+        })
+    }
+
+    fn await_gone(&self) -> Status {
+        self.await_event("member gone", |event| match event {
+            Event::MemberGone { cause, .. } => Some(cause),
+            _ => None,
+        })
+    }
+
+    fn next_message(&self) -> Vec<u8> {
+        self.messages.recv_timeout(WITHIN).expect("a message")
+    }
+
+    fn stop(mut self) {
+        self.node.close(Duration::from_secs(2));
+        for poller in self.pollers.drain(..) {
+            poller.join().expect("no panic in a poller");
+        }
+    }
+}
+
+fn envelope(options: i32, id: u8) -> Envelope {
+    Envelope { options, timestamp_ms: 1, unique_id: [id; 16] }
+}
+
+fn send(
+    from: &Running,
+    to: MemberId,
+    payload: &[u8],
+    options: i32,
+) -> Result<(), Vec<(MemberId, Status)>> {
+    let mut builder = from.node.compose(payload.len(), &envelope(options, 7)).expect("in bounds");
+    builder.payload_mut().copy_from_slice(payload);
+    from.node.send(builder, Some(Key::of(b"k")), false, &[to], None).map_err(|e| e.failures)
+}
+
+#[test]
+fn two_nodes_exchange_messages_of_every_size_and_mode() {
+    let port = free_udp_port();
+    let a = Running::start(1, port);
+    let b = Running::start(2, port);
+    let (to_b, to_a) = (a.await_member(), b.await_member());
+    for size in [0, 1, 100, 4_096, 70_000, 5_000_000] {
+        let payload: Vec<u8> = (0..size).map(|i: usize| i.to_le_bytes()[0] % 251).collect();
+        for options in [1, 3, 7, 9] {
+            send(&a, to_b, &payload, options).expect("delivered");
+            assert!(b.next_message() == payload, "{size} bytes, options {options}");
+        }
+        send(&b, to_a, &payload, 7).expect("delivered");
+        assert!(a.next_message() == payload);
+    }
+    // A listener that fails is reported by name, and only for its own message.
+    assert_eq!(send(&a, to_b, &[0xff, 1], 7), Err(vec![(to_b, Status::RemoteFailed)]));
+    assert_eq!(send(&a, to_b, &[0xff, 1], 3), Ok(()), "received, whatever the listener does");
+    send(&a, to_b, &[1], 7).expect("delivered");
+    a.stop();
+    assert_eq!(b.await_gone(), Status::Goodbye);
+    assert_eq!(send(&b, to_a, &[1], 7), Err(vec![(to_a, Status::StaleMember)]));
+    b.stop();
+}
+
+#[test]
+fn a_key_keeps_its_order_through_the_queue() {
+    let port = free_udp_port();
+    let a = Running::start(1, port);
+    let b = Running::start(2, port);
+    let to_b = a.await_member();
+    // What keeps the order at a Tribes receiver is the message of a session.
+    let session = include_bytes!("../../wire/testdata/java/session-delta.bin");
+    let count = 20_000_u32;
+    for number in 0..count {
+        let payload = [&session[..], &number.to_be_bytes()].concat();
+        let mut builder = a.node.compose(payload.len(), &envelope(8, 7)).expect("in bounds");
+        builder.payload_mut().copy_from_slice(&payload);
+        a.node
+            .submit(builder, Some(Key::of(b"session")), false, &[to_b], None, None)
+            .expect("queued");
+    }
+    for number in 0..count {
+        let payload = b.next_message();
+        assert_eq!(payload[session.len()..], number.to_be_bytes());
+    }
+    a.stop();
+    b.stop();
+}
+
+#[test]
+fn a_node_that_dies_without_a_word_is_noticed_and_named() {
+    let port = free_udp_port();
+    let a = Running::start(1, port);
+    let b = Running::start(2, port);
+    let to_b = a.await_member();
+    send(&a, to_b, &[1], 7).expect("delivered");
+    let b_identity = b.identity(2);
+    // Its port closes without a goodbye: connections are refused from now on.
+    b.node.stop_listening();
+    let cause = a.await_gone();
+    assert!(matches!(cause, Status::Refused | Status::Cut), "{cause}");
+    let to_nobody = a.node.enter(&b_identity, &[]).expect("an address");
+    let failed = send(&a, to_nobody, &[1], 7).expect_err("nobody listens");
+    assert_eq!(failed, vec![(to_nobody, Status::Refused)]);
+    a.stop();
+    b.stop();
+}
