@@ -26,6 +26,8 @@ use ringtribe::status::Status;
 use ringtribe::submit::Envelope;
 use ringtribe_ffi::guard::guarded;
 use ringtribe_ffi::handle::Table;
+use ringtribe_wire::tribes::payload::{Kind, classify};
+use ringtribe_wire::tribes;
 
 use crate::env::Env;
 use crate::records::{HEADER_BYTES, MORE_POLLERS, Writer};
@@ -205,7 +207,7 @@ pub unsafe extern "system" fn Java_org_ringtribe_Bridge_setLocalMember(
         let Some(open) = NODES.get(handle) else { return negated(Status::Closed) };
         let package = env.bytes(package);
         let limits = ringtribe_wire::Limits::default();
-        let Ok((member, _)) = ringtribe_wire::tribes::Member::decode(&package, &limits) else {
+        let Ok((member, _)) = tribes::Member::decode(&package, &limits) else {
             return negated(Status::BadArgument);
         };
         open.node.set_local_member(LocalMember {
@@ -275,7 +277,7 @@ pub unsafe extern "system" fn Java_org_ringtribe_Bridge_enter(
         let open = NODES.get(handle).ok_or(Status::Closed)?;
         let package = env.bytes(package);
         let limits = ringtribe_wire::Limits::default();
-        let (member, _) = ringtribe_wire::tribes::Member::decode(&package, &limits)
+        let (member, _) = tribes::Member::decode(&package, &limits)
             .map_err(|_| Status::BadArgument)?;
         let member = open.node.enter(&Identity::of(&member), &package)?;
         jlong::try_from(member.to_bits()).map_err(|_| Status::Bug)
@@ -372,7 +374,13 @@ pub unsafe extern "system" fn Java_org_ringtribe_Bridge_send(
             return Err(Status::BadArgument);
         }
         let key = (flags & HAS_KEY != 0).then(|| Key::from_hash(key.cast_unsigned()));
-        let reply = flags & REPLY != 0;
+        // An RPC reply is recognised by its bytes, so that it works below any channel.
+        let reply = flags & REPLY != 0
+            || options & tribes::options::BYTE_MESSAGE == 0
+                && matches!(
+                    classify(builder.payload_mut()),
+                    Kind::Rpc { reply: true } | Kind::NoRpcReply
+                );
         let timeout = u64::try_from(timeout).ok().filter(|timeout| *timeout > 0);
         let result = if flags & SUBMIT == 0 {
             open.node.send(builder, key, reply, &members, timeout)

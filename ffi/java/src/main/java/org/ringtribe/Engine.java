@@ -1,0 +1,384 @@
+package org.ringtribe;
+
+import java.lang.ref.Reference;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.util.BitSet;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
+
+/**
+ * A node of the native engine. All methods may be called from any thread.
+ *
+ * <p>One reserved poller thread takes replies, completions, membership events and log records from
+ * the moment the engine opens; what it calls must not block. Messages are taken by pollers that
+ * {@link #startPollers} starts, and by more of them, up to a maximum, whenever all are busy.
+ */
+public final class Engine implements AutoCloseable {
+
+    /** Start and stop {@link #membership} receiving and sending. */
+    public static final int RECEIVE = 4;
+    public static final int SEND = 8;
+
+    private static final int FIRST_BUFFER_BYTES = 256 << 10;
+    private static final int POLL_MILLIS = 1000;
+    private static final int NEED = -1024;
+    private static final int CLOSED = -1;
+    private static final int RESERVED_POLLER = 0;
+    private static final int POLLERS_LIMIT = 1024;
+
+    /** Takes messages. */
+    public interface MessageHandler {
+        /**
+         * @param message the message; valid during the call
+         * @throws Throwable the listener failed; the sender is told if it waits
+         */
+        void message(Records message) throws Throwable;
+    }
+
+    /** Learns what happens; called by the reserved poller and must not block. */
+    public interface Events {
+        void memberAdded(long id, byte[] memberPackage);
+
+        void memberChanged(long id, byte[] memberPackage);
+
+        void memberGone(long id, byte[] memberPackage, int cause);
+
+        void gap(long id, long messages);
+
+        void log(int level, String text);
+    }
+
+    /** Called when a message submitted with it is done. */
+    public interface Completion {
+        /**
+         * @param members members that failed, empty if all went well
+         * @param statuses why, for each
+         */
+        void completed(long[] members, int[] statuses);
+    }
+
+    private final long handle;
+    private final Events events;
+    private final String name;
+    private final Map<Long,Completion> completions = new ConcurrentHashMap<>();
+    private final AtomicLong nextToken = new AtomicLong();
+    private final BitSet pollerIds = new BitSet();
+    private volatile PollerGroup pollers;
+
+    private Engine(long handle, String name, Events events) {
+        this.handle = handle;
+        this.name = name;
+        this.events = events;
+        pollerIds.set(RESERVED_POLLER);
+    }
+
+    /**
+     * @param config engine attributes by name
+     * @param name names the threads
+     * @param events learns what happens
+     * @return an open engine; nothing listens yet
+     * @throws EngineException the configuration is refused, or the machine lacks something
+     */
+    public static Engine open(Map<String,String> config, String name, Events events) throws EngineException {
+        NativeLoader.ensureLoaded();
+        StringBuilder lines = new StringBuilder();
+        config.forEach((key, value) -> lines.append(key).append('=').append(value).append('\n'));
+        byte[] error = new byte[2048];
+        long handle = Bridge.open(lines.toString().getBytes(StandardCharsets.UTF_8), error);
+        if (handle <= 0) {
+            throw refused(error, (int) -handle);
+        }
+        Engine engine = new Engine(handle, name, events);
+        Thread thread = new Thread(() -> engine.pollLoop(RESERVED_POLLER, null), "Ringtribe-Reserved[" + name + "]");
+        thread.setDaemon(true);
+        thread.start();
+        return engine;
+    }
+
+    private static EngineException refused(byte[] text, int length) {
+        return new EngineException(new String(text, 0, Math.min(length, text.length), StandardCharsets.UTF_8));
+    }
+
+    /**
+     * @return "host:port" where peers connect from now on
+     * @throws EngineException no such address here, or no free port
+     */
+    public String listen() throws EngineException {
+        byte[] text = new byte[2048];
+        int length = Bridge.listen(handle, text);
+        if (length < 0) {
+            throw refused(text, -length);
+        }
+        return new String(text, 0, length, StandardCharsets.UTF_8);
+    }
+
+    public void stopListening() {
+        Bridge.stopListening(handle);
+    }
+
+    public void setLocalMember(byte[] memberPackage) {
+        int status = Bridge.setLocalMember(handle, memberPackage);
+        if (status < 0) {
+            throw new IllegalArgumentException(Status.text(-status));
+        }
+    }
+
+    /**
+     * @param operation {@link #RECEIVE} or {@link #SEND}, negative to stop
+     * @throws EngineException the group cannot be joined
+     */
+    public void membership(int operation) throws EngineException {
+        byte[] error = new byte[2048];
+        int status = Bridge.membership(handle, operation, error);
+        if (status < 0) {
+            throw refused(error, -status);
+        }
+    }
+
+    /**
+     * @param memberPackage names a member, known to membership or not
+     * @return its id, at or above 0, or a negated {@link Status}
+     */
+    public long enter(byte[] memberPackage) {
+        return Bridge.enter(handle, memberPackage);
+    }
+
+    /** Sends one datagram to the group; 0 or a negated {@link Status}. */
+    public int broadcast(byte[] bytes, int length, int options, long timestamp, byte[] uniqueId) {
+        return Bridge.broadcast(handle, bytes, 0, length, options, timestamp, uniqueId);
+    }
+
+    /**
+     * Sends and waits until all members are done as the options ask.
+     *
+     * @param key order among other messages, null for none
+     * @param statuses receives a {@link Status} for each member if some failed
+     * @return 0, the number of members that failed, or a negated {@link Status} of the whole call
+     */
+    public int send(byte[] bytes, int length, int options, long timestamp, byte[] uniqueId, long[] members, Long key,
+            boolean reply, int[] statuses) {
+        int flags = flags(key, reply);
+        return Bridge.send(handle, bytes, 0, length, options, timestamp, uniqueId, members, members.length,
+                key == null ? 0 : key, flags, 0, 0, statuses);
+    }
+
+    /**
+     * Queues and returns; waits only for room.
+     *
+     * @param completion called when all members are done; null if nobody wants to know
+     * @return as {@link #send}; if not 0, the completion is not called
+     */
+    public int submit(byte[] bytes, int length, int options, long timestamp, byte[] uniqueId, long[] members, Long key,
+            boolean reply, Completion completion, int[] statuses) {
+        int flags = flags(key, reply) | Bridge.SUBMIT;
+        long token = 0;
+        if (completion != null) {
+            token = nextToken.getAndIncrement();
+            completions.put(token, completion);
+            flags |= Bridge.TOKEN;
+        }
+        int result = Bridge.send(handle, bytes, 0, length, options, timestamp, uniqueId, members, members.length,
+                key == null ? 0 : key, flags, 0, token, statuses);
+        if (result != 0 && completion != null) {
+            completions.remove(token);
+        }
+        return result;
+    }
+
+    private static int flags(Long key, boolean reply) {
+        return (key == null ? 0 : Bridge.HAS_KEY) | (reply ? Bridge.REPLY : 0);
+    }
+
+    /**
+     * Starts pollers for messages.
+     *
+     * @param least pollers that stay
+     * @param most pollers at a time
+     * @param idleMillis after which one above {@code least} ends
+     */
+    public synchronized void startPollers(int least, int most, long idleMillis, MessageHandler handler) {
+        stopPollers();
+        PollerGroup group = new PollerGroup(Math.max(1, least), Math.max(Math.max(1, least), most), idleMillis, handler);
+        pollers = group;
+        for (int n = 0; n < group.least; n++) {
+            group.startOne();
+        }
+    }
+
+    /** Tells the pollers to end after what they are doing. */
+    public synchronized void stopPollers() {
+        PollerGroup group = pollers;
+        if (group != null) {
+            group.stopped = true;
+            pollers = null;
+        }
+    }
+
+    /** @return what the node counts, as lines name=value */
+    public String describe() {
+        byte[] text = new byte[8192];
+        int length = Bridge.describe(handle, text);
+        return length < 0 ? "" : new String(text, 0, length, StandardCharsets.UTF_8);
+    }
+
+    @Override
+    public void close() {
+        close(5000);
+    }
+
+    /** Closes in order: goodbye, what is queued within {@code graceMillis}, the rest fails. */
+    public void close(long graceMillis) {
+        Bridge.close(handle, graceMillis);
+        stopPollers();
+    }
+
+    private final class PollerGroup {
+        final int least;
+        final int most;
+        final long idleMillis;
+        final MessageHandler handler;
+        final AtomicInteger count = new AtomicInteger();
+        volatile boolean stopped;
+
+        PollerGroup(int least, int most, long idleMillis, MessageHandler handler) {
+            this.least = least;
+            this.most = most;
+            this.idleMillis = idleMillis;
+            this.handler = handler;
+        }
+
+        void startOne() {
+            if (count.incrementAndGet() > most) {
+                count.decrementAndGet();
+                return;
+            }
+            int id;
+            synchronized (pollerIds) {
+                id = pollerIds.nextClearBit(0);
+                if (id >= POLLERS_LIMIT) {
+                    count.decrementAndGet();
+                    return;
+                }
+                pollerIds.set(id);
+            }
+            Thread thread = new Thread(() -> {
+                try {
+                    pollLoop(id, this);
+                } finally {
+                    count.decrementAndGet();
+                    synchronized (pollerIds) {
+                        pollerIds.clear(id);
+                    }
+                }
+            }, "Ringtribe-Receiver[" + name + "]-" + id);
+            thread.setDaemon(true);
+            thread.start();
+        }
+    }
+
+    private void pollLoop(int id, PollerGroup group) {
+        boolean reserved = group == null;
+        ByteBuffer buffer = ByteBuffer.allocateDirect(FIRST_BUFFER_BYTES);
+        long address = Bridge.address(buffer);
+        long idleSince = System.nanoTime();
+        while (reserved || !group.stopped) {
+            int result = Bridge.poll(handle, id, reserved, address, buffer.capacity(), POLL_MILLIS);
+            // The native side wrote to the buffer's memory, which must not be collected meanwhile.
+            Reference.reachabilityFence(buffer);
+            if (result == CLOSED) {
+                return;
+            }
+            if (result < NEED) {
+                int capacity = Math.max(NEED - result, Math.min(2 * buffer.capacity(), 1 << 26));
+                buffer = ByteBuffer.allocateDirect(capacity);
+                address = Bridge.address(buffer);
+                continue;
+            }
+            if (result < 0) {
+                throw new IllegalStateException("poller " + id + " is used twice");
+            }
+            if (result == 0) {
+                boolean idle = !reserved && System.nanoTime() - idleSince > group.idleMillis * 1_000_000L;
+                if (idle && group.count.get() > group.least) {
+                    return;
+                }
+                continue;
+            }
+            idleSince = System.nanoTime();
+            Records records = new Records(buffer);
+            if (!reserved && records.wantsMorePollers()) {
+                group.startOne();
+            }
+            dispatch(records, id, group);
+            if (reserved && buffer.capacity() > FIRST_BUFFER_BYTES) {
+                buffer = ByteBuffer.allocateDirect(FIRST_BUFFER_BYTES);
+                address = Bridge.address(buffer);
+            }
+        }
+    }
+
+    private void dispatch(Records records, int id, PollerGroup group) {
+        int index = 0;
+        while (records.advance()) {
+            if (records.type() == Records.MESSAGE) {
+                PollerGroup owner = group != null ? group : pollers;
+                int status = Status.CLOSED;
+                if (owner != null) {
+                    try {
+                        owner.handler.message(records);
+                        status = Status.OK;
+                    } catch (Throwable t) {
+                        status = Status.REMOTE_FAILED;
+                        if (t instanceof VirtualMachineError) {
+                            events.log(3, "a listener failed: " + t);
+                        }
+                    }
+                }
+                Bridge.outcome(handle, id, index++, status);
+            } else {
+                try {
+                    event(records);
+                } catch (RuntimeException e) {
+                    events.log(3, "an event was not handled: " + e);
+                }
+            }
+        }
+    }
+
+    private void event(Records records) {
+        switch (records.type()) {
+            case Records.MEMBER_ADDED:
+                events.memberAdded(records.member(), records.memberPackage());
+                break;
+            case Records.MEMBER_CHANGED:
+                events.memberChanged(records.member(), records.memberPackage());
+                break;
+            case Records.MEMBER_GONE:
+                events.memberGone(records.member(), records.memberPackage(), records.cause());
+                break;
+            case Records.COMPLETED:
+                Completion completion = completions.remove(records.token());
+                if (completion != null) {
+                    long[] members = new long[records.failures()];
+                    int[] statuses = new int[members.length];
+                    for (int n = 0; n < members.length; n++) {
+                        members[n] = records.failedMember(n);
+                        statuses[n] = records.failedStatus(n);
+                    }
+                    completion.completed(members, statuses);
+                }
+                break;
+            case Records.GAP:
+                events.gap(records.member(), records.gapMessages());
+                break;
+            case Records.LOG:
+                events.log(records.logLevel(), records.logText());
+                break;
+            default:
+                events.log(2, "a record of unknown type " + records.type());
+        }
+    }
+}

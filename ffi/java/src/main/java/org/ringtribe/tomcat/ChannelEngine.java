@@ -1,0 +1,198 @@
+package org.ringtribe.tomcat;
+
+import java.util.IdentityHashMap;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+
+import org.apache.catalina.tribes.Channel;
+import org.apache.catalina.tribes.ManagedChannel;
+import org.apache.catalina.tribes.Member;
+import org.apache.catalina.tribes.membership.MemberImpl;
+import org.apache.juli.logging.Log;
+import org.apache.juli.logging.LogFactory;
+import org.ringtribe.Engine;
+import org.ringtribe.EngineException;
+import org.ringtribe.Status;
+
+/**
+ * The one engine of a channel, shared by its sender, receiver and membership: the first part that
+ * starts opens it, the last that stops closes it.
+ */
+final class ChannelEngine implements Engine.Events {
+
+    private static final Log log = LogFactory.getLog(ChannelEngine.class);
+
+    private static final Map<Channel,ChannelEngine> ENGINES = new IdentityHashMap<>();
+
+    private final Channel channel;
+    private final Map<Member,Long> ids = new ConcurrentHashMap<>();
+    private final Map<Long,Member> members = new ConcurrentHashMap<>();
+    private Engine engine;
+    private int users;
+    private volatile RingtribeMembership membership;
+
+    private ChannelEngine(Channel channel) {
+        this.channel = channel;
+    }
+
+    /** A part of a channel that has attributes for the engine. */
+    interface Part {
+        /**
+         * @param config receives engine attributes by name
+         */
+        void configure(Map<String,String> config);
+    }
+
+    /**
+     * @param channel whose engine
+     * @return the engine, open; give it back with {@link #release}
+     * @throws EngineException it does not open
+     */
+    static ChannelEngine acquire(Channel channel) throws EngineException {
+        synchronized (ENGINES) {
+            ChannelEngine shared = ENGINES.get(channel);
+            if (shared == null) {
+                shared = new ChannelEngine(channel);
+                shared.open();
+                ENGINES.put(channel, shared);
+            }
+            shared.users++;
+            return shared;
+        }
+    }
+
+    /** @return the open engine of a channel, null if none is open */
+    static ChannelEngine of(Channel channel) {
+        synchronized (ENGINES) {
+            return ENGINES.get(channel);
+        }
+    }
+
+    void release() {
+        synchronized (ENGINES) {
+            if (--users > 0) {
+                return;
+            }
+            ENGINES.remove(channel);
+        }
+        engine.close();
+    }
+
+    private void open() throws EngineException {
+        Map<String,String> config = new LinkedHashMap<>();
+        if (channel instanceof ManagedChannel) {
+            ManagedChannel managed = (ManagedChannel) channel;
+            Object sender = managed.getChannelSender();
+            if (sender instanceof RingtribeSender) {
+                sender = ((RingtribeSender) sender).getTransport();
+            }
+            for (Object part : new Object[] { managed.getMembershipService(), managed.getChannelReceiver(), sender }) {
+                if (part instanceof Part) {
+                    ((Part) part).configure(config);
+                }
+            }
+        }
+        String name = channel.getName() == null ? "" : channel.getName();
+        engine = Engine.open(config, name, this);
+        if (log.isInfoEnabled()) {
+            String backend = engine.describe().lines().filter(line -> line.startsWith("backend=")).findFirst().orElse("");
+            log.info("Ringtribe engine open, " + backend + ", configured " + config);
+            if (!(channel instanceof RingtribeChannel)) {
+                log.info("Under " + channel.getClass().getName() + " messages have no key: use "
+                        + RingtribeChannel.class.getName() + " to keep the order of each session");
+            }
+        }
+    }
+
+    Engine engine() {
+        return engine;
+    }
+
+    Channel channel() {
+        return channel;
+    }
+
+    void setMembership(RingtribeMembership membership) {
+        this.membership = membership;
+    }
+
+    /**
+     * @param member a member, known to membership or not (a static one)
+     * @return its id, or a negated {@link Status}
+     */
+    long id(Member member) {
+        Long known = ids.get(member);
+        return known == null ? enter(member) : known;
+    }
+
+    /** As {@link #id} when the engine no longer knows the id that was remembered. */
+    long enter(Member member) {
+        if (!(member instanceof MemberImpl)) {
+            return -Status.UNSUPPORTED;
+        }
+        long id = engine.enter(((MemberImpl) member).getData(false, false));
+        if (id >= 0) {
+            ids.put(member, id);
+            members.put(id, member);
+        }
+        return id;
+    }
+
+    Member member(long id) {
+        return members.get(id);
+    }
+
+    @Override
+    public void memberAdded(long id, byte[] memberPackage) {
+        MemberImpl member = (MemberImpl) MemberImpl.getMember(memberPackage);
+        ids.put(member, id);
+        members.put(id, member);
+        RingtribeMembership listener = membership;
+        if (listener != null) {
+            listener.added(member);
+        }
+    }
+
+    @Override
+    public void memberChanged(long id, byte[] memberPackage) {
+        RingtribeMembership listener = membership;
+        if (listener != null) {
+            listener.changed((MemberImpl) MemberImpl.getMember(memberPackage));
+        }
+    }
+
+    @Override
+    public void memberGone(long id, byte[] memberPackage, int cause) {
+        MemberImpl member = (MemberImpl) MemberImpl.getMember(memberPackage);
+        ids.remove(member, id);
+        members.remove(id);
+        RingtribeMembership listener = membership;
+        if (listener != null) {
+            listener.gone(member, cause);
+        }
+    }
+
+    @Override
+    public void gap(long id, long messages) {
+        log.warn("A connection to " + members.get(id) + " was lost: up to " + messages
+                + " messages that asked for no acknowledgement may not have arrived");
+    }
+
+    @Override
+    public void log(int level, String text) {
+        switch (level) {
+            case 0:
+                log.debug(text);
+                break;
+            case 1:
+                log.info(text);
+                break;
+            case 2:
+                log.warn(text);
+                break;
+            default:
+                log.error(text);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+package org.ringtribe.tomcat;
+
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.concurrent.Executor;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.TimeUnit;
+
+import javax.management.ObjectName;
+
+import org.apache.catalina.tribes.Channel;
+import org.apache.catalina.tribes.ChannelException;
+import org.apache.catalina.tribes.ChannelMessage;
+import org.apache.catalina.tribes.Member;
+import org.apache.catalina.tribes.MembershipProvider;
+import org.apache.catalina.tribes.MembershipService;
+import org.apache.catalina.tribes.jmx.JmxRegistry;
+import org.apache.catalina.tribes.membership.McastService;
+import org.apache.catalina.tribes.membership.MemberImpl;
+import org.apache.catalina.tribes.membership.MembershipProviderBase;
+import org.apache.juli.logging.Log;
+import org.apache.juli.logging.LogFactory;
+import org.ringtribe.Engine;
+import org.ringtribe.Status;
+
+/**
+ * The Membership element: heartbeats are the engine's, in the packets of {@link McastService}. Members
+ * are {@link MemberImpl} objects, the oldest first; listeners run on the channel's utility executor,
+ * one after another.
+ */
+public class RingtribeMembership extends McastService implements ChannelEngine.Part {
+
+    private static final Log log = LogFactory.getLog(RingtribeMembership.class);
+
+    private final Provider provider = new Provider();
+    private final SerialQueue callbacks = new SerialQueue();
+    private ChannelEngine shared;
+    private int started;
+    private long startTime;
+    private ObjectName name;
+
+    /** @param address group of the heartbeats (Tomcat 5.5) */
+    public void setMcastAddr(String address) {
+        setAddress(address);
+    }
+
+    /** @param port port of the heartbeats (Tomcat 5.5) */
+    public void setMcastPort(int port) {
+        setPort(port);
+    }
+
+    /** @param millis time between heartbeats (Tomcat 5.5) */
+    public void setMcastFrequency(long millis) {
+        setFrequency(millis);
+    }
+
+    /** @param address interface of the heartbeats (named so in Tomcat 5.5's sample) */
+    public void setMcastBindAddr(String address) {
+        setBind(address);
+    }
+
+    /** @param ttl hops of a heartbeat (Tomcat 5.5) */
+    public void setMcastTTL(int ttl) {
+        setTtl(ttl);
+    }
+
+    @Override
+    public void configure(Map<String,String> config) {
+        Properties properties = getProperties();
+        config.put("mcastAddr", properties.getProperty("mcastAddress"));
+        config.put("mcastPort", properties.getProperty("mcastPort"));
+        config.put("mcastFrequency", properties.getProperty("mcastFrequency"));
+        config.put("mcastDropTime", properties.getProperty("memberDropTime"));
+        if (properties.getProperty("mcastBindAddress") != null) {
+            config.put("mcastBindAddr", properties.getProperty("mcastBindAddress"));
+        }
+        if (properties.getProperty("mcastTTL") != null) {
+            config.put("mcastTTL", properties.getProperty("mcastTTL"));
+        }
+    }
+
+    @Override
+    public synchronized void start(int level) throws Exception {
+        if ((started & level) != 0) {
+            throw new IllegalStateException("membership level " + level + " is started already");
+        }
+        if (started == 0) {
+            shared = ChannelEngine.acquire(getChannel());
+            shared.setMembership(this);
+            startTime = System.currentTimeMillis();
+            if (localMember != null) {
+                localMember.setServiceStartTime(startTime);
+            }
+            tellLocal();
+        }
+        try {
+            if ((level & MembershipService.MBR_RX) != 0) {
+                shared.engine().membership(Engine.RECEIVE);
+            }
+            if ((level & MembershipService.MBR_TX) != 0) {
+                shared.engine().membership(Engine.SEND);
+            }
+        } catch (IOException e) {
+            if (started == 0) {
+                releaseEngine();
+            }
+            throw e;
+        }
+        boolean first = started == 0;
+        started |= level;
+        if (first) {
+            JmxRegistry registry = JmxRegistry.getRegistry(getChannel());
+            if (registry != null) {
+                name = registry.registerJmx(",component=Membership", this);
+            }
+        }
+        awaitMembers(level);
+    }
+
+    /**
+     * As McastService: two heartbeats a level, so that everyone who is there has been heard. Who asks
+     * for the members right after the start (DeltaManager) relies on it.
+     */
+    private void awaitMembers(int level) throws InterruptedException {
+        int levels = Integer.bitCount(level & (MembershipService.MBR_RX | MembershipService.MBR_TX));
+        TimeUnit.MILLISECONDS.sleep(2 * getFrequency() * levels);
+    }
+
+    @Override
+    public synchronized void stop(int level) {
+        int ending = started & level;
+        if (ending == 0) {
+            return;
+        }
+        started &= ~level;
+        try {
+            if ((ending & MembershipService.MBR_TX) != 0) {
+                shared.engine().membership(-Engine.SEND);
+            }
+            if ((ending & MembershipService.MBR_RX) != 0) {
+                shared.engine().membership(-Engine.RECEIVE);
+            }
+        } catch (IOException e) {
+            log.warn("Membership did not stop in order", e);
+        }
+        if (started == 0) {
+            if (name != null) {
+                JmxRegistry registry = JmxRegistry.getRegistry(getChannel());
+                if (registry != null) {
+                    registry.unregisterJmx(name);
+                }
+                name = null;
+            }
+            provider.clear();
+            releaseEngine();
+            setChannel(null);
+        }
+    }
+
+    private void releaseEngine() {
+        shared.setMembership(null);
+        shared.release();
+        shared = null;
+    }
+
+    private void tellLocal() {
+        if (shared != null && localMember != null) {
+            shared.engine().setLocalMember(localMember.getData(true, true));
+        }
+    }
+
+    @Override
+    public Member getLocalMember(boolean alive) {
+        if (alive && localMember != null && started != 0) {
+            localMember.setMemberAliveTime(System.currentTimeMillis() - startTime);
+        }
+        return localMember;
+    }
+
+    @Override
+    public synchronized void setLocalMemberProperties(String listenHost, int listenPort, int securePort, int udpPort) {
+        super.setLocalMemberProperties(listenHost, listenPort, securePort, udpPort);
+        ChannelEngine running = shared != null ? shared : ChannelEngine.of(getChannel());
+        if (running != null) {
+            // The sender may start before membership does, and its messages carry this member.
+            running.engine().setLocalMember(localMember.getData(true, true));
+        }
+    }
+
+    @Override
+    public void setPayload(byte[] payload) {
+        super.setPayload(payload);
+        tellLocal();
+    }
+
+    @Override
+    public void setDomain(byte[] domain) {
+        super.setDomain(domain);
+        tellLocal();
+    }
+
+    @Override
+    public void broadcast(ChannelMessage message) throws ChannelException {
+        ChannelEngine engine = shared;
+        if (engine == null || (started & MembershipService.MBR_TX) == 0) {
+            throw new ChannelException("membership is not started: there is no group to send to");
+        }
+        int status = engine.engine().broadcast(message.getMessage().getBytesDirect(), message.getMessage().getLength(),
+                message.getOptions(), message.getTimestamp(), message.getUniqueId());
+        if (status < 0) {
+            throw new ChannelException(Status.text(-status));
+        }
+    }
+
+    @Override
+    public MembershipProvider getMembershipProvider() {
+        return started == 0 ? null : provider;
+    }
+
+    /** The engine announced a member. */
+    void added(MemberImpl member) {
+        provider.put(member);
+        callbacks.add(() -> memberAdded(member));
+    }
+
+    void changed(MemberImpl member) {
+        provider.update(member);
+    }
+
+    void gone(MemberImpl member, int cause) {
+        Member known = provider.remove(member);
+        if (cause == Status.CLOSED) {
+            return;
+        }
+        MemberImpl reported = known instanceof MemberImpl ? (MemberImpl) known : member;
+        reported.setCommand(member.getCommand());
+        log.info("Member " + reported.getName() + " has gone: " + Status.text(cause));
+        callbacks.add(() -> memberDisappeared(reported));
+    }
+
+    static void execute(Channel channel, Runnable task) {
+        Executor executor = channel == null ? null : channel.getUtilityExecutor();
+        try {
+            if (executor != null) {
+                executor.execute(task);
+                return;
+            }
+        } catch (RejectedExecutionException e) {
+            log.debug("The utility executor is closed", e);
+        }
+        task.run();
+    }
+
+    /** The members, oldest first. */
+    private final class Provider extends MembershipProviderBase {
+        private final List<MemberImpl> all = new ArrayList<>();
+
+        synchronized void put(MemberImpl member) {
+            all.remove(member);
+            all.add(member);
+            sort();
+        }
+
+        synchronized void update(MemberImpl member) {
+            int at = all.indexOf(member);
+            if (at >= 0) {
+                MemberImpl known = all.get(at);
+                known.setMemberAliveTime(member.getMemberAliveTime());
+                known.setPayload(member.getPayload());
+                known.setCommand(member.getCommand());
+                sort();
+            }
+        }
+
+        synchronized Member remove(MemberImpl member) {
+            int at = all.indexOf(member);
+            return at < 0 ? null : all.remove(at);
+        }
+
+        synchronized void clear() {
+            all.clear();
+        }
+
+        private void sort() {
+            all.sort(Comparator.comparingLong(MemberImpl::getMemberAliveTime).reversed());
+        }
+
+        @Override
+        public void start(int level) {
+            // The engine does.
+        }
+
+        @Override
+        public boolean stop(int level) {
+            return true;
+        }
+
+        @Override
+        public synchronized boolean hasMembers() {
+            return !all.isEmpty();
+        }
+
+        @Override
+        public synchronized Member getMember(Member member) {
+            int at = all.indexOf(member);
+            return at < 0 ? null : all.get(at);
+        }
+
+        @Override
+        public synchronized Member[] getMembers() {
+            return all.toArray(new Member[0]);
+        }
+    }
+
+    /** Runs tasks one after another on the utility executor, in order. */
+    private final class SerialQueue {
+        private final List<Runnable> waiting = new ArrayList<>();
+        private boolean running;
+
+        void add(Runnable task) {
+            synchronized (waiting) {
+                waiting.add(task);
+                if (running) {
+                    return;
+                }
+                running = true;
+            }
+            execute(getChannel(), this::drain);
+        }
+
+        private void drain() {
+            while (true) {
+                Runnable task;
+                synchronized (waiting) {
+                    if (waiting.isEmpty()) {
+                        running = false;
+                        return;
+                    }
+                    task = waiting.remove(0);
+                }
+                try {
+                    task.run();
+                } catch (RuntimeException e) {
+                    log.error("A membership listener failed", e);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+package org.ringtribe.tomcat;
+
+import java.io.IOException;
+import java.net.InetAddress;
+import java.util.Arrays;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+
+import javax.management.ObjectName;
+
+import org.apache.catalina.tribes.ChannelMessage;
+import org.apache.catalina.tribes.MessageListener;
+import org.apache.catalina.tribes.io.BufferPool;
+import org.apache.catalina.tribes.io.ChannelData;
+import org.apache.catalina.tribes.io.XByteBuffer;
+import org.apache.catalina.tribes.jmx.JmxRegistry;
+import org.apache.catalina.tribes.membership.MemberImpl;
+import org.apache.catalina.tribes.transport.nio.NioReceiver;
+import org.apache.juli.logging.Log;
+import org.apache.juli.logging.LogFactory;
+import org.ringtribe.Records;
+
+/**
+ * The Receiver element. The engine owns the port and all sockets; threads of this class take the
+ * messages and run the channel's listeners. They grow up to maxThreads (default 200 here) as long as
+ * all are busy, so that listeners that wait for replies do not keep those replies from coming.
+ */
+public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part {
+
+    private static final Log log = LogFactory.getLog(RingtribeReceiver.class);
+    private static final int DEFAULT_MAX_THREADS = 200;
+    private static final int MEMBERS_CACHED = 1024;
+
+    private final Map<Package,MemberImpl> senders = new ConcurrentHashMap<>();
+    private ChannelEngine shared;
+    private Integer threadCount;
+    private ObjectName name;
+
+    public RingtribeReceiver() {
+        setMaxThreads(DEFAULT_MAX_THREADS);
+    }
+
+    @Override
+    public void configure(Map<String,String> config) {
+        String address = getConfiguredAddress();
+        config.put("tcpListenAddress", address);
+        config.put("tcpListenPort", String.valueOf(getPort()));
+        config.put("autoBind", String.valueOf(Math.max(0, getAutoBind())));
+        config.put("tcpSelectorTimeout", String.valueOf(getSelectorTimeout()));
+        if (threadCount != null) {
+            config.put("tcpThreadCount", String.valueOf(threadCount));
+        }
+    }
+
+    private String configured = "auto";
+
+    private String getConfiguredAddress() {
+        if ("auto".equals(configured)) {
+            return configured;
+        }
+        try {
+            return InetAddress.getByName(configured).getHostAddress();
+        } catch (IOException e) {
+            throw new IllegalArgumentException("address=\"" + configured + "\" of the Receiver cannot be resolved: "
+                    + e.getMessage() + "; give an address of this machine or \"auto\"", e);
+        }
+    }
+
+    @Override
+    public void setAddress(String address) {
+        configured = address;
+        super.setAddress(address);
+    }
+
+    @Override
+    public void setHost(String host) {
+        configured = host;
+        super.setHost(host);
+    }
+
+    @Override
+    public void setBind(InetAddress bind) {
+        configured = bind.getHostAddress();
+        super.setBind(bind);
+    }
+
+    /** @param address where peers connect (Tomcat 5.5) */
+    public void setTcpListenAddress(String address) {
+        setAddress(address);
+    }
+
+    /** @param port first port tried (Tomcat 5.5) */
+    public void setTcpListenPort(int port) {
+        setPort(port);
+    }
+
+    /** @param millis accepted for its name (Tomcat 5.5) */
+    public void setTcpSelectorTimeout(long millis) {
+        setSelectorTimeout(millis);
+    }
+
+    /** @param count the engine's worker threads and streams per member (Tomcat 5.5) */
+    public void setTcpThreadCount(int count) {
+        threadCount = count;
+    }
+
+    @Override
+    public void start() throws IOException {
+        shared = ChannelEngine.acquire(getChannel());
+        try {
+            String bound = shared.engine().listen();
+            int colon = bound.lastIndexOf(':');
+            String host = bound.substring(0, colon);
+            super.setHost(host);
+            super.setBind(InetAddress.getByName(host));
+            setPort(Integer.parseInt(bound.substring(colon + 1)));
+        } catch (IOException e) {
+            shared.release();
+            shared = null;
+            throw e;
+        }
+        log.info("Receiver listens on " + getHost() + ":" + getPort());
+        shared.engine().startPollers(getMinThreads(), getMaxThreads(), getMaxIdleTime(), this::received);
+        setListen(true);
+        JmxRegistry registry = JmxRegistry.getRegistry(getChannel());
+        if (registry != null) {
+            name = registry.registerJmx(",component=Receiver", this);
+        }
+    }
+
+    @Override
+    public void stop() {
+        setListen(false);
+        if (shared == null) {
+            return;
+        }
+        shared.engine().stopListening();
+        shared.engine().stopPollers();
+        if (name != null) {
+            JmxRegistry registry = JmxRegistry.getRegistry(getChannel());
+            if (registry != null) {
+                registry.unregisterJmx(name);
+            }
+            name = null;
+        }
+        shared.release();
+        shared = null;
+        senders.clear();
+        setChannel(null);
+    }
+
+    @Override
+    public boolean isListening() {
+        return shared != null;
+    }
+
+    private void received(Records record) {
+        ChannelData message = new ChannelData(false);
+        message.setOptions(record.options());
+        message.setTimestamp(record.timestamp());
+        message.setUniqueId(record.uniqueId());
+        message.setAddress(sender(record.sender()));
+        int length = record.payloadLength();
+        XByteBuffer buffer = BufferPool.getBufferPool().getBuffer(length, true);
+        try {
+            record.payload(buffer.getBytesDirect(), 0);
+            buffer.setLength(length);
+            message.setMessage(buffer);
+            deliver(message);
+        } catch (RuntimeException | Error e) {
+            log.warn("A message from " + message.getAddress() + " was not accepted by its listener", e);
+            throw e;
+        } finally {
+            BufferPool.getBufferPool().returnBuffer(buffer);
+        }
+    }
+
+    private void deliver(ChannelMessage message) {
+        MessageListener listener = getMessageListener();
+        if (listener != null && listener.accept(message)) {
+            listener.messageReceived(message);
+        }
+    }
+
+    /** Members repeat from message to message; parsing one costs more than looking it up. */
+    private MemberImpl sender(byte[] bytes) {
+        Package key = new Package(bytes);
+        MemberImpl known = senders.get(key);
+        if (known == null) {
+            known = (MemberImpl) MemberImpl.getMember(bytes);
+            if (senders.size() >= MEMBERS_CACHED) {
+                senders.clear();
+            }
+            senders.put(key, known);
+        }
+        return known;
+    }
+
+    /** Bytes as a map key. */
+    private static final class Package {
+        private final byte[] bytes;
+        private final int hash;
+
+        Package(byte[] bytes) {
+            this.bytes = bytes;
+            this.hash = Arrays.hashCode(bytes);
+        }
+
+        @Override
+        public boolean equals(Object other) {
+            return other instanceof Package && Arrays.equals(bytes, ((Package) other).bytes);
+        }
+
+        @Override
+        public int hashCode() {
+            return hash;
+        }
+    }
+}
