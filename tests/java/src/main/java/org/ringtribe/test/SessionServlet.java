@@ -1,0 +1,58 @@
+package org.ringtribe.test;
+
+import java.io.IOException;
+
+import jakarta.servlet.http.HttpServlet;
+import jakarta.servlet.http.HttpServletRequest;
+import jakarta.servlet.http.HttpServletResponse;
+import jakarta.servlet.http.HttpSession;
+
+/**
+ * Sessions over HTTP, in plain text: /set?k=&v=[&maxInactive=s] answers the value that is stored,
+ * /get?k= the value or 404, /invalidate ends the session, /whoami names the node.
+ */
+public class SessionServlet extends HttpServlet {
+
+    @Override
+    protected void doGet(HttpServletRequest request, HttpServletResponse response) throws IOException {
+        response.setContentType("text/plain");
+        String path = request.getPathInfo() == null ? "" : request.getPathInfo();
+        switch (path) {
+            case "/set": {
+                HttpSession session = request.getSession(true);
+                String maxInactive = request.getParameter("maxInactive");
+                if (maxInactive != null) {
+                    session.setMaxInactiveInterval(Integer.parseInt(maxInactive));
+                }
+                session.setAttribute(request.getParameter("k"), request.getParameter("v"));
+                response.getWriter().print(request.getParameter("v"));
+                break;
+            }
+            case "/get": {
+                HttpSession session = request.getSession(false);
+                Object value = session == null ? null : session.getAttribute(request.getParameter("k"));
+                if (value == null) {
+                    response.setStatus(HttpServletResponse.SC_NOT_FOUND);
+                } else {
+                    response.getWriter().print(value);
+                }
+                break;
+            }
+            case "/invalidate": {
+                HttpSession session = request.getSession(false);
+                if (session == null) {
+                    response.setStatus(HttpServletResponse.SC_NOT_FOUND);
+                } else {
+                    session.invalidate();
+                    response.getWriter().print("gone");
+                }
+                break;
+            }
+            case "/whoami":
+                response.getWriter().print(ProcessHandle.current().pid());
+                break;
+            default:
+                response.setStatus(HttpServletResponse.SC_NOT_FOUND);
+        }
+    }
+}
