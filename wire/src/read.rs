@@ -9,81 +9,94 @@ use crate::error::{Error, What, number};
 /// of which `bytes` may be a part.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    base: usize,
+    /// What is not read yet.
+    rest: &'a [u8],
+    offset: usize,
+    /// What is wrong if a field of fixed size is cut off.
+    cut_off: What,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) const fn new(bytes: &'a [u8], base: usize) -> Self {
-        Self { bytes, at: 0, base }
+    pub(crate) const fn new(bytes: &'a [u8], offset: usize, cut_off: What) -> Self {
+        Self {
+            rest: bytes,
+            offset,
+            cut_off,
+        }
     }
 
     pub(crate) const fn offset(&self) -> usize {
-        self.base + self.at
+        self.offset
     }
 
-    pub(crate) fn left_bytes(&self) -> usize {
-        self.bytes.len() - self.at
+    pub(crate) const fn left_bytes(&self) -> usize {
+        self.rest.len()
     }
 
-    fn fixed<T: FromBytes + Copy>(&mut self, what: What) -> Result<T, Error> {
-        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
-        let (value, _) = T::read_from_prefix(rest).map_err(|_| Error {
-            what,
-            offset: self.offset(),
-            value: number(rest.len()),
-            limit: number(size_of::<T>()),
-        })?;
-        self.at += size_of::<T>();
+    const fn skip(&mut self, rest: &'a [u8]) {
+        self.offset += self.rest.len() - rest.len();
+        self.rest = rest;
+    }
+
+    fn short(&self, wanted_bytes: usize) -> Error {
+        Error {
+            what: self.cut_off,
+            offset: self.offset,
+            value: number(self.rest.len()),
+            limit: number(wanted_bytes),
+        }
+    }
+
+    fn fixed<T: FromBytes>(&mut self) -> Result<T, Error> {
+        let (value, rest) =
+            T::read_from_prefix(self.rest).map_err(|_| self.short(size_of::<T>()))?;
+        self.skip(rest);
         Ok(value)
     }
 
-    pub(crate) fn i32(&mut self, what: What) -> Result<i32, Error> {
-        self.fixed::<I32>(what).map(I32::get)
+    pub(crate) fn i8(&mut self) -> Result<i8, Error> {
+        self.fixed()
     }
 
-    pub(crate) fn i64(&mut self, what: What) -> Result<i64, Error> {
-        self.fixed::<I64>(what).map(I64::get)
+    pub(crate) fn i32(&mut self) -> Result<i32, Error> {
+        self.fixed::<I32>().map(I32::get)
     }
 
-    pub(crate) fn i8(&mut self, what: What) -> Result<i8, Error> {
-        self.fixed::<i8>(what)
+    pub(crate) fn i64(&mut self) -> Result<i64, Error> {
+        self.fixed::<I64>().map(I64::get)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self, what: What) -> Result<&'a [u8; N], Error> {
-        let (offset, left_bytes) = (self.offset(), self.left_bytes());
-        let array = self.bytes[self.at..].first_chunk().ok_or(Error {
-            what,
-            offset,
-            value: number(left_bytes),
-            limit: number(N),
-        })?;
-        self.at += N;
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], Error> {
+        let (array, rest) = self.rest.split_first_chunk().ok_or(self.short(N))?;
+        self.skip(rest);
         Ok(array)
     }
 
-    /// `length` bytes; `offset` is where that length stood.
+    /// `length` bytes; `offset` is where that length stood, `what` is wrong if they are not there.
     pub(crate) fn slice(
         &mut self,
         length: i64,
         what: What,
         offset: usize,
     ) -> Result<&'a [u8], Error> {
-        let left_bytes = self.left_bytes();
-        let wanted = usize::try_from(length).ok().filter(|wanted| *wanted <= left_bytes);
-        let Some(wanted) = wanted else {
-            return Err(Error { what, offset, value: length, limit: number(left_bytes) });
+        let wanted = usize::try_from(length).ok();
+        let Some((slice, rest)) = wanted.and_then(|wanted| self.rest.split_at_checked(wanted))
+        else {
+            return Err(Error {
+                what,
+                offset,
+                value: length,
+                limit: number(self.rest.len()),
+            });
         };
-        let slice = &self.bytes[self.at..self.at + wanted];
-        self.at += wanted;
+        self.skip(rest);
         Ok(slice)
     }
 
     /// An int with a length, then so many bytes.
     pub(crate) fn counted(&mut self, what: What) -> Result<&'a [u8], Error> {
-        let offset = self.offset();
-        let length = self.i32(what)?;
+        let offset = self.offset;
+        let length = self.i32()?;
         self.slice(i64::from(length), what, offset)
     }
 }
@@ -97,8 +110,11 @@ pub(crate) fn marker(
 ) -> Result<(), Error> {
     match bytes.iter().zip(expected).find(|(is, should)| is != should) {
         None => Ok(()),
-        Some((is, should)) => {
-            Err(Error { what, offset, value: i64::from(*is), limit: i64::from(*should) })
-        }
+        Some((is, should)) => Err(Error {
+            what,
+            offset,
+            value: i64::from(*is),
+            limit: i64::from(*should),
+        }),
     }
 }

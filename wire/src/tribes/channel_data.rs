@@ -1,6 +1,6 @@
 use bytes::BufMut;
 
-use super::frame::{FOOTER, HEADER};
+use super::frame::HEADER;
 use super::member::Member;
 use crate::Limits;
 use crate::error::{Error, What, number};
@@ -13,22 +13,23 @@ pub struct ChannelData<'a> {
     pub options: i32,
     /// The sender's wall clock, ms since 1970.
     pub timestamp_ms: i64,
-    /// Id of the message, 16 bytes from stock senders.
+    /// Id of the message, 16 bytes from stock senders; a resent message has the same one.
     pub unique_id: &'a [u8],
     /// The sender.
     pub member: Member<'a>,
     /// The sender as it came, with what may follow its end marker.
     pub member_package: &'a [u8],
-    /// The message, after all interceptors.
+    /// The message, after all interceptors: a serialized object, or the application's bytes if
+    /// [`BYTE_MESSAGE`](super::options::BYTE_MESSAGE) is set.
     pub message: &'a [u8],
 }
 
 impl<'a> ChannelData<'a> {
     /// Decodes the body of a frame, which starts at `base` of what the caller decodes.
     pub(super) fn decode(body: &'a [u8], base: usize, limits: &Limits) -> Result<Self, Error> {
-        let mut reader = Reader::new(body, base);
-        let options = reader.i32(What::BodyLength)?;
-        let timestamp_ms = reader.i64(What::BodyLength)?;
+        let mut reader = Reader::new(body, base, What::BodyFields);
+        let options = reader.i32()?;
+        let timestamp_ms = reader.i64()?;
         let unique_id = reader.counted(What::UniqueIdLength)?;
         let length_at = reader.offset();
         let member_package = reader.counted(What::SenderLength)?;
@@ -50,7 +51,14 @@ impl<'a> ChannelData<'a> {
                 limit: number(body.len() - reader.left_bytes()),
             });
         }
-        Ok(Self { options, timestamp_ms, unique_id, member, member_package, message })
+        Ok(Self {
+            options,
+            timestamp_ms,
+            unique_id,
+            member,
+            member_package,
+            message,
+        })
     }
 }
 
@@ -60,10 +68,12 @@ pub const fn data_head_bytes(member_package_bytes: usize) -> usize {
     HEADER.len() + 4 + 4 + 8 + 4 + 16 + 4 + member_package_bytes + 4
 }
 
-/// Writes everything of a data frame that stands before the message; the message and [`FOOTER`]
+/// Writes everything of a data frame that stands before the message; the message and [`FOOTER`](super::FOOTER)
 /// follow. The same bytes serve every destination.
 ///
-/// A frame longer than a Java int cannot be told; callers bound `message_bytes` far below.
+/// `member_package` is what [`Member::encode`] wrote. Lengths are Java ints: what would exceed
+/// 2^31 - 1 bytes is written as that, and every receiver refuses it, so callers bound
+/// `message_bytes` far below.
 pub fn encode_data_head(
     out: &mut impl BufMut,
     options: i32,
@@ -72,7 +82,8 @@ pub fn encode_data_head(
     member_package: &[u8],
     message_bytes: usize,
 ) {
-    let body_bytes = data_head_bytes(member_package.len()) - HEADER.len() - 4 + message_bytes;
+    let envelope_bytes = data_head_bytes(member_package.len()) - HEADER.len() - 4;
+    let body_bytes = envelope_bytes.saturating_add(message_bytes);
     out.put_slice(&HEADER);
     out.put_i32(length(body_bytes));
     out.put_i32(options);
@@ -82,7 +93,6 @@ pub fn encode_data_head(
     out.put_i32(length(member_package.len()));
     out.put_slice(member_package);
     out.put_i32(length(message_bytes));
-    debug_assert_eq!(FOOTER.len(), HEADER.len());
 }
 
 pub(super) fn length(bytes: usize) -> i32 {

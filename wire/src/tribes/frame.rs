@@ -19,9 +19,11 @@ const PREFIX_BYTES: usize = 11;
 /// One frame, borrowed from the bytes it was decoded from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
-    /// The oldest unacknowledged message of the connection is done.
+    /// The oldest unacknowledged message of the connection arrived, or with
+    /// [`SYNCHRONIZED_ACK`](super::options::SYNCHRONIZED_ACK) its listeners returned. An
+    /// acknowledgement names no message.
     Ack,
-    /// Its listener failed.
+    /// A listener of that message threw.
     FailAck,
     /// A message.
     Data(ChannelData<'a>),
@@ -30,9 +32,10 @@ pub enum Frame<'a> {
 /// What [`decode_frame`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// The frame is not whole; call again with more bytes.
+    /// The frame is not whole, and right so far; call again with the same bytes and more.
     NeedMore {
-        /// Bytes of the whole frame, known once its first 11 bytes are there.
+        /// Bytes of the whole frame, known once its first 11 bytes are there. Never more than the
+        /// limit and [`FRAME_OVERHEAD_BYTES`], so room for them may be made.
         frame_bytes: Option<usize>,
     },
     /// A frame.
@@ -55,48 +58,66 @@ pub fn decode_frame<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Step<'a>, Er
     if bytes.len() < PREFIX_BYTES {
         return Ok(Step::NeedMore { frame_bytes: None });
     }
-    let mut prefix = Reader::new(&bytes[HEADER.len()..], HEADER.len());
-    let length = prefix.i32(What::FrameLength)?;
-    let body_bytes =
-        usize::try_from(length).ok().filter(|length| *length <= limits.max_frame_bytes).ok_or(
-            Error {
-                what: What::FrameLength,
-                offset: HEADER.len(),
-                value: i64::from(length),
-                limit: number(limits.max_frame_bytes),
-            },
-        )?;
+    let mut prefix = Reader::new(&bytes[HEADER.len()..], HEADER.len(), What::FrameLength);
+    let length = prefix.i32()?;
+    let body_bytes = usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= limits.max_frame_bytes)
+        .ok_or(Error {
+            what: What::FrameLength,
+            offset: HEADER.len(),
+            value: i64::from(length),
+            limit: number(limits.max_frame_bytes),
+        })?;
     let frame_bytes = body_bytes + FRAME_OVERHEAD_BYTES;
     let footer_at = PREFIX_BYTES + body_bytes;
-    let footer = bytes.get(footer_at..frame_bytes.min(bytes.len())).unwrap_or(&[]);
+    let footer = bytes
+        .get(footer_at..frame_bytes.min(bytes.len()))
+        .unwrap_or(&[]);
     marker(footer, &FOOTER, What::FrameFooter, footer_at)?;
     if bytes.len() < frame_bytes {
-        return Ok(Step::NeedMore { frame_bytes: Some(frame_bytes) });
+        return Ok(Step::NeedMore {
+            frame_bytes: Some(frame_bytes),
+        });
     }
     let frame = match &bytes[PREFIX_BYTES..footer_at] {
         [0x06, 0x02, 0x03] => Frame::Ack,
         [0x0b, 0x00, 0x05] => Frame::FailAck,
         body => Frame::Data(ChannelData::decode(body, PREFIX_BYTES, limits)?),
     };
-    Ok(Step::Frame { frame, consumed_bytes: frame_bytes })
+    Ok(Step::Frame {
+        frame,
+        consumed_bytes: frame_bytes,
+    })
 }
 
-/// Judges what is left when the stream has ended: nothing may be.
+/// Judges what is left when the stream has ended: nothing may be, but whole frames that the caller
+/// has not decoded yet.
 ///
 /// # Errors
 /// [`What::FrameTruncated`] with the bytes that are there and the bytes the frame needs, or what is
 /// wrong with them.
-pub fn finish(rest: &[u8], limits: &Limits) -> Result<(), Error> {
-    if rest.is_empty() {
-        return Ok(());
+pub fn finish(mut rest: &[u8], limits: &Limits) -> Result<(), Error> {
+    let mut passed_bytes = 0;
+    while !rest.is_empty() {
+        let step = decode_frame(rest, limits).map_err(|error| Error {
+            offset: passed_bytes + error.offset,
+            ..error
+        })?;
+        match step {
+            Step::Frame { consumed_bytes, .. } => {
+                passed_bytes += consumed_bytes;
+                rest = &rest[consumed_bytes..];
+            }
+            Step::NeedMore { frame_bytes } => {
+                return Err(Error {
+                    what: What::FrameTruncated,
+                    offset: passed_bytes + rest.len(),
+                    value: number(rest.len()),
+                    limit: number(frame_bytes.unwrap_or(FRAME_OVERHEAD_BYTES)),
+                });
+            }
+        }
     }
-    match decode_frame(rest, limits)? {
-        Step::Frame { .. } => Ok(()),
-        Step::NeedMore { frame_bytes } => Err(Error {
-            what: What::FrameTruncated,
-            offset: rest.len(),
-            value: number(rest.len()),
-            limit: number(frame_bytes.unwrap_or(FRAME_OVERHEAD_BYTES)),
-        }),
-    }
+    Ok(())
 }
