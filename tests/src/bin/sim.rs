@@ -1,0 +1,2 @@
+//! Runs simulated histories.
+fn main() {}

@@ -1,0 +1,8 @@
+//! What the tests run: real Tomcats, real Tribes peers, and a simulated cluster.
+
+pub mod build;
+pub mod http;
+pub mod peer;
+pub mod process;
+pub mod sim;
+pub mod tomcat;

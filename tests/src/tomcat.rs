@@ -1,0 +1,193 @@
+//! A real Tomcat in its own JVM, started from a server.xml of its own.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use crate::build::{self, Flavour};
+use crate::http::{Answer, Browser};
+use crate::process::Process;
+
+/// How long a Tomcat may take to open HTTP on a busy machine.
+const START_WITHIN: Duration = Duration::from_secs(120);
+
+/// What a Tomcat is to be.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its name: jvmRoute and directory.
+    pub name: String,
+    /// Whose transport.
+    pub flavour: Flavour,
+    /// The cluster's heartbeat port; who shares it is the cluster.
+    pub mcast_port: u16,
+    /// channelSendOptions.
+    pub options: u32,
+    /// Whether there is a Cluster element at all.
+    pub clustered: bool,
+    /// Whether every replication is dropped, as if the network were silent.
+    pub drop_replication: bool,
+}
+
+impl Setup {
+    /// A member of the cluster on `mcast_port` that acknowledges what it applied.
+    #[must_use]
+    pub fn new(name: &str, flavour: Flavour, mcast_port: u16) -> Self {
+        Self {
+            name: name.to_owned(),
+            flavour,
+            mcast_port,
+            options: 6,
+            clustered: true,
+            drop_replication: false,
+        }
+    }
+}
+
+/// A running Tomcat.
+#[derive(Debug)]
+pub struct Tomcat {
+    process: Process,
+    address: SocketAddr,
+    base: PathBuf,
+}
+
+/// A UDP port that nobody uses now.
+///
+/// # Panics
+/// The machine has no free port.
+#[must_use]
+pub fn free_mcast_port() -> u16 {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free UDP port");
+    socket.local_addr().expect("bound").port()
+}
+
+fn free_port() -> Result<u16, String> {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
+    listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
+}
+
+impl Tomcat {
+    /// Writes a catalina.base with server.xml and the application, starts the JVM and waits until
+    /// HTTP is open. A Tomcat of the same name is replaced, as one that is started again.
+    ///
+    /// # Errors
+    /// What could not be built, written or started; a Tomcat that failed names its log.
+    pub fn start(setup: &Setup) -> Result<Self, String> {
+        build::everything()?;
+        let base = build::run_directory()
+            .join(format!("{}-{}", std::process::id(), setup.mcast_port))
+            .join(&setup.name);
+        let http_port = free_port()?;
+        write_base(&base, setup, http_port).map_err(|error| format!("{base:?}: {error}"))?;
+        static STARTS: AtomicU16 = AtomicU16::new(0);
+        let start = STARTS.fetch_add(1, Ordering::Relaxed);
+        let log = File::create(base.join(format!("log-{start}.txt")))
+            .map_err(|error| error.to_string())?;
+        let mut command = build::java();
+        command
+            .arg(format!("-Dcatalina.base={}", base.display()))
+            .arg(format!("-Dcatalina.home={}", base.display()))
+            .arg(format!(
+                "-Dorg.ringtribe.test.dropReplication={}",
+                setup.drop_replication && setup.flavour == Flavour::Ringtribe
+            ))
+            .arg("org.ringtribe.test.TomcatMain")
+            .stderr(log);
+        let process = Process::start(&setup.name, command)?;
+        let ready = process.await_line("READY ", START_WITHIN);
+        ready.map_err(|error| format!("{error}; see {}", base.display()))?;
+        Ok(Self { process, address: SocketAddr::from((Ipv4Addr::LOCALHOST, http_port)), base })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Where it answers HTTP.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where its server.xml and logs are.
+    #[must_use]
+    pub const fn base(&self) -> &PathBuf {
+        &self.base
+    }
+
+    /// Asks the application's servlet.
+    ///
+    /// # Errors
+    /// No whole answer.
+    pub fn ask(&self, browser: &mut Browser, path: &str) -> Result<Answer, String> {
+        browser.get(self.address, &format!("/app/s{path}"))
+    }
+
+    /// SIGKILL to its pid.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn kill(mut self) -> Result<(), String> {
+        self.process.kill()
+    }
+
+    /// An orderly stop, by SIGTERM.
+    ///
+    /// # Errors
+    /// It did not end within 30 s.
+    pub fn stop(mut self) -> Result<(), String> {
+        self.process.stop(Duration::from_secs(30))
+    }
+}
+
+fn write_base(base: &PathBuf, setup: &Setup, http_port: u16) -> Result<(), String> {
+    let text = |error: std::io::Error| error.to_string();
+    for directory in ["conf", "temp", "logs", "webapps/app/WEB-INF"] {
+        fs::create_dir_all(base.join(directory)).map_err(text)?;
+    }
+    let data = build::root().join("tests/testdata");
+    let read = |name: &str| fs::read_to_string(data.join(name)).map_err(text);
+    let cluster = if setup.clustered { read("cluster.xml")? } else { String::new() };
+    let (channel, membership, receiver, sender) = match setup.flavour {
+        Flavour::Stock => (
+            "org.apache.catalina.tribes.group.GroupChannel",
+            "org.apache.catalina.tribes.membership.McastService",
+            "org.apache.catalina.tribes.transport.nio.NioReceiver",
+            "org.apache.catalina.tribes.transport.ReplicationTransmitter",
+        ),
+        Flavour::Ringtribe => (
+            "org.ringtribe.tomcat.RingtribeChannel",
+            "org.ringtribe.tomcat.RingtribeMembership",
+            "org.ringtribe.tomcat.RingtribeReceiver",
+            "org.ringtribe.tomcat.RingtribeSender",
+        ),
+    };
+    let interceptor = |class: &str| format!("            <Interceptor className=\"{class}\"/>\n");
+    let tribes = "org.apache.catalina.tribes.group.interceptors";
+    let mut interceptors = String::new();
+    if setup.drop_replication && setup.flavour == Flavour::Stock {
+        interceptors += &interceptor("org.ringtribe.test.DropInterceptor");
+    }
+    interceptors += &interceptor(&format!("{tribes}.MessageDispatchInterceptor"));
+    interceptors += &interceptor(&format!("{tribes}.TcpFailureDetector"));
+    let server = read("server.xml")?
+        .replace("@CLUSTER@", &cluster)
+        .replace("@HTTP_PORT@", &http_port.to_string())
+        .replace("@ROUTE@", &setup.name)
+        .replace("@OPTIONS@", &setup.options.to_string())
+        .replace("@CHANNEL@", channel)
+        .replace("@MEMBERSHIP@", membership)
+        .replace("@RECEIVER@", receiver)
+        .replace("@SENDER@", sender)
+        .replace("@MCAST_PORT@", &setup.mcast_port.to_string())
+        .replace("@TCP_PORT@", &free_port()?.to_string())
+        .replace("@INTERCEPTORS@", &interceptors);
+    fs::write(base.join("conf/server.xml"), server).map_err(text)?;
+    fs::copy(data.join("web.xml"), base.join("webapps/app/WEB-INF/web.xml")).map_err(text)?;
+    Ok(())
+}
