@@ -186,6 +186,8 @@ fn write_base(base: &PathBuf, setup: &Setup, http_port: u16) -> Result<(), Strin
         .replace("@SENDER@", sender)
         .replace("@MCAST_PORT@", &setup.mcast_port.to_string())
         .replace("@TCP_PORT@", &free_port()?.to_string())
+        // A Tomcat whose messages are dropped waits in vain for the state of the others.
+        .replace("@STATE_TIMEOUT@", if setup.drop_replication { "3" } else { "60" })
         .replace("@INTERCEPTORS@", &interceptors);
     fs::write(base.join("conf/server.xml"), server).map_err(text)?;
     fs::copy(data.join("web.xml"), base.join("webapps/app/WEB-INF/web.xml")).map_err(text)?;

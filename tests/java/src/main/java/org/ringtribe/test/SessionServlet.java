@@ -9,7 +9,8 @@ import jakarta.servlet.http.HttpSession;
 
 /**
  * Sessions over HTTP, in plain text: /set?k=&v=[&maxInactive=s] answers the value that is stored,
- * /get?k= the value or 404, /invalidate ends the session, /whoami names the node.
+ * /get?k= the value or 404, /invalidate ends the session, /ended?id= tells whether a session that
+ * was known here has ended, without touching it.
  */
 public class SessionServlet extends HttpServlet {
 
@@ -48,8 +49,10 @@ public class SessionServlet extends HttpServlet {
                 }
                 break;
             }
-            case "/whoami":
-                response.getWriter().print(ProcessHandle.current().pid());
+            case "/ended":
+                if (!SessionEnds.has(request.getParameter("id"))) {
+                    response.setStatus(HttpServletResponse.SC_NOT_FOUND);
+                }
                 break;
             default:
                 response.setStatus(HttpServletResponse.SC_NOT_FOUND);

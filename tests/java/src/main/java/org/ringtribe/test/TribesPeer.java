@@ -26,6 +26,7 @@ import org.apache.catalina.tribes.group.GroupChannel;
 import org.apache.catalina.tribes.group.Response;
 import org.apache.catalina.tribes.group.RpcCallback;
 import org.apache.catalina.tribes.group.RpcChannel;
+import org.apache.catalina.tribes.transport.ReplicationTransmitter;
 
 /**
  * A member of a Tribes cluster that a test drives line by line: a stock GroupChannel, or the same
@@ -100,6 +101,8 @@ public final class TribesPeer implements ChannelListener, MembershipListener, Rp
                 return event("gone");
             case "added":
                 return event("added");
+            case "engine":
+                return engine(arguments.get("name"));
             case "bench":
                 return bench(arguments);
             case "stop":
@@ -268,6 +271,13 @@ public final class TribesPeer implements ChannelListener, MembershipListener, Rp
                 lock.wait(left);
             }
         }
+    }
+
+    /** A counter of the native engine, by its name. */
+    private String engine(String name) throws ReflectiveOperationException {
+        Object transport = ((ReplicationTransmitter) channel.getChannelSender()).getTransport();
+        String all = (String) transport.getClass().getMethod("getEngineStatistics").invoke(transport);
+        return all.lines().filter(line -> line.startsWith(name + "=")).findFirst().orElse("error no " + name);
     }
 
     private String bench(Map<String,String> arguments) throws Exception {
