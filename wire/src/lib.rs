@@ -10,9 +10,6 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(any(feature = "std", test))]
-extern crate std;
-
 mod error;
 mod limits;
 mod read;
