@@ -362,6 +362,13 @@ fn every_byte_of_a_body_is_accounted_for() {
 }
 
 #[test]
+fn offsets_at_the_end_of_a_stream_count_from_its_start() {
+    let stream = [&ACK[..], &ACK, b"FLT2003"].concat();
+    let expected = fault(What::FrameHeader, 42, 0x33, 0x32);
+    assert_eq!(finish(&stream, &LIMITS), Err(expected));
+}
+
+#[test]
 fn a_tls_hello_is_named() {
     let error = decode_frame(&[0x16], &LIMITS).expect_err("no Tribes");
     assert!(error.to_string().contains("TLS"), "{error}");

@@ -21,7 +21,8 @@ const PREFIX_BYTES: usize = 11;
 pub enum Frame<'a> {
     /// The oldest unacknowledged message of the connection arrived, or with
     /// [`SYNCHRONIZED_ACK`](super::options::SYNCHRONIZED_ACK) its listeners returned. An
-    /// acknowledgement names no message.
+    /// acknowledgement names no message, so never have two such messages outstanding on one
+    /// connection to a stock receiver: it may answer them out of order.
     Ack,
     /// A listener of that message threw.
     FailAck,
@@ -96,7 +97,7 @@ pub fn decode_frame<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Step<'a>, Er
 ///
 /// # Errors
 /// [`What::FrameTruncated`] with the bytes that are there and the bytes the frame needs, or what is
-/// wrong with them.
+/// wrong with them. Offsets in errors count from the start of `rest`.
 pub fn finish(mut rest: &[u8], limits: &Limits) -> Result<(), Error> {
     let mut passed_bytes = 0;
     while !rest.is_empty() {
