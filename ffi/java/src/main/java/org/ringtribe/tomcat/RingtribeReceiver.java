@@ -161,7 +161,7 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
         message.setUniqueId(record.uniqueId());
         message.setAddress(sender(record.sender()));
         int length = record.payloadLength();
-        XByteBuffer buffer = BufferPool.getBufferPool().getBuffer(length, true);
+        XByteBuffer buffer = BufferPool.getBufferPool().getBuffer(length, false);
         try {
             record.payload(buffer.getBytesDirect(), 0);
             buffer.setLength(length);
