@@ -314,6 +314,7 @@ impl From<&Config> for Bounds {
         let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         // One stream keeps one order for everything.
         let one_stream = config.replication_mode == ReplicationMode::Synchronous;
+        #[allow(clippy::needless_update, reason = "there is a field more with planted bugs")]
         Self {
             worker_count: if one_stream {
                 1
@@ -327,6 +328,7 @@ impl From<&Config> for Bounds {
             max_queue_bytes: size(config.max_queue_bytes),
             max_receive_bytes: size(config.max_receive_bytes),
             max_connections: size(config.max_connections),
+            ..Self::default()
         }
     }
 }

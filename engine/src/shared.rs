@@ -28,6 +28,29 @@ pub struct Bounds {
     pub max_receive_bytes: usize,
     /// Connections that peers may open to this node (maxConnections).
     pub max_connections: usize,
+    /// The bug that is planted, if any.
+    #[cfg(feature = "planted-bugs")]
+    pub planted: Option<Planted>,
+}
+
+/// Bugs that a test can plant, to see that a checker finds them.
+#[cfg(feature = "planted-bugs")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// A message is acknowledged before its listener ran.
+    AckBeforeApply,
+    /// What was unanswered on a lost connection is taken for done.
+    ForgottenResend,
+    /// A frame that was sent again is delivered again.
+    DuplicateDelivered,
+    /// What goes out again after a loss goes out in reverse.
+    ReversedOnReconnect,
+    /// Messages of one key take any lane.
+    AnyLane,
+    /// A budget is never given back.
+    BudgetKept,
+    /// A new connection does not wait for what a lost one still holds.
+    NoSettling,
 }
 
 impl Default for Bounds {
@@ -41,6 +64,8 @@ impl Default for Bounds {
             max_queue_bytes: 64 << 20,
             max_receive_bytes: 256 << 20,
             max_connections: 4096,
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
         }
     }
 }
@@ -156,6 +181,18 @@ impl std::fmt::Debug for OrdersHandle {
         f.write_str("Orders")
     }
 }
+
+/// Whether a bug is planted; never without the feature.
+macro_rules! planted {
+    ($shared:expr, $bug:ident) => {{
+        #[cfg(feature = "planted-bugs")]
+        let is_planted = $shared.bounds.planted == Some($crate::shared::Planted::$bug);
+        #[cfg(not(feature = "planted-bugs"))]
+        let is_planted = false;
+        is_planted
+    }};
+}
+pub(crate) use planted;
 
 impl Shared {
     /// The shared state of a node that has not started.

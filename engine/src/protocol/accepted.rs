@@ -15,7 +15,7 @@ use crate::directory::Identity;
 use crate::io::{ConnId, Errno, Evidence, Io, SendBatch};
 use crate::message::AckMode;
 use crate::protocol::lately::{ConnectionRecord, Digest, Seen, Verdict, Waiting};
-use crate::shared::{Shared, count};
+use crate::shared::{Shared, count, planted};
 use crate::status::Status;
 
 /// First room for a frame that came in pieces; grows with what arrives, never by a length alone.
@@ -196,7 +196,7 @@ impl Accepted {
         let package = Arc::clone(&sender.package);
         self.sender = Some(sender);
         let seen = match verdict {
-            Verdict::Duplicate(seen) => {
+            Verdict::Duplicate(seen) if !planted!(shared, DuplicateDelivered) => {
                 count(&shared.counters.duplicates_count, 1);
                 let who = Waiting { worker: self.worker, conn: self.conn, sequence };
                 let status = match mode {
@@ -206,9 +206,9 @@ impl Accepted {
                 self.due_ack(sequence, mode, None, status);
                 return Ok(());
             }
-            Verdict::New(seen) => seen,
+            Verdict::New(seen) | Verdict::Duplicate(seen) => seen,
         };
-        let wants_outcome = mode == AckMode::Applied;
+        let wants_outcome = mode == AckMode::Applied && !planted!(shared, AckBeforeApply);
         if !wants_outcome {
             // Nobody waits for the outcome of a frame that is acknowledged on receipt.
             let _ = seen.end(Status::Ok);
@@ -263,7 +263,11 @@ impl Accepted {
         if !self.line_open {
             self.line_open = true;
             let sender = self.sender.as_ref().map(|sender| sender.identity.unique_id);
-            shared.deliveries.open_line(self.number, lines.open(sender, self.number));
+            let mut ended = lines.open(sender, self.number);
+            if planted!(shared, NoSettling) {
+                ended.clear();
+            }
+            shared.deliveries.open_line(self.number, ended);
         }
         self.number
     }

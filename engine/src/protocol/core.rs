@@ -17,7 +17,7 @@ use crate::order::{Destination, Order};
 use crate::protocol::accepted::{Accepted, Lines};
 use crate::protocol::lane::{Ask, Lane, Queued};
 use crate::protocol::lately::{Seen, Waiting};
-use crate::shared::{Shared, count};
+use crate::shared::{Shared, count, planted};
 use crate::status::Status;
 use crate::worker::Core;
 
@@ -113,7 +113,7 @@ impl WorkerCore {
 
     fn enqueue(&mut self, message: &Arc<Message>, destination: Destination) {
         let Destination { index, entry, token } = destination;
-        let queued = Queued { message: Arc::clone(message), index, _token: token };
+        let queued = Queued { message: Arc::clone(message), index, token };
         // A cut may have overtaken the message: then it fails by name and nothing waits.
         if let Some(status) = self.closing.or(entry.ended()) {
             queued.end(status, &self.shared);
@@ -121,7 +121,11 @@ impl WorkerCore {
         }
         let lanes_count = self.lanes_count;
         let peer = self.peers.entry(entry.id).or_insert_with(|| Peer::new(&entry, lanes_count));
-        let lane = peer.choose(message);
+        let lane = if planted!(self.shared, AnyLane) {
+            index.wrapping_add(message.payload_bytes) % peer.lanes.len()
+        } else {
+            peer.choose(message)
+        };
         peer.lanes[lane].push(queued);
         self.to_pump.push((entry.id, lane));
     }

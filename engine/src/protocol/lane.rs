@@ -15,8 +15,8 @@ use crate::budget::BudgetToken;
 use crate::delivery::Event;
 use crate::ids::{Instant, MemberId};
 use crate::io::{ConnId, Errno, Evidence, Io, SendBatch};
-use crate::message::{AckMode, Completed, Message};
-use crate::shared::{Shared, count};
+use crate::message::{AckMode, Message};
+use crate::shared::{Shared, count, planted};
 use crate::status::Status;
 
 /// Most bytes of one vectored send; a larger message still goes in one.
@@ -37,16 +37,18 @@ pub(crate) struct Queued {
     pub(crate) message: Arc<Message>,
     pub(crate) index: usize,
     /// Held for its drop: it gives the budget back.
-    pub(crate) _token: BudgetToken,
+    pub(crate) token: BudgetToken,
 }
 
 impl Queued {
     /// Writes the outcome and gives the budget back.
     pub(crate) fn end(self, status: Status, shared: &Shared) {
-        if let Completed::Last(Some(token)) = self.message.complete(self.index, status) {
-            let failures = self.message.failures();
-            shared.deliveries.event(Event::Completed { token, failures });
+        if planted!(shared, BudgetKept) {
+            std::mem::forget(self.token);
+        } else {
+            drop(self.token);
         }
+        shared.complete(&self.message, self.index, status);
     }
 }
 
@@ -404,11 +406,18 @@ impl Lane {
         self.front_sent_bytes = 0;
         self.early_answer = None;
         self.received.clear();
+        if planted!(shared, ReversedOnReconnect) {
+            self.writing.make_contiguous().reverse();
+        }
         while let Some(queued) = self.writing.pop_back() {
             self.unpop(queued);
         }
         if let Some(awaited) = self.awaiting.take() {
-            self.unpop(awaited);
+            if planted!(shared, ForgottenResend) {
+                awaited.end(Status::Ok, shared);
+            } else {
+                self.unpop(awaited);
+            }
         }
         if !self.queue.is_empty() && retry {
             count(&shared.counters.resent_count, 1);
@@ -420,7 +429,7 @@ impl Lane {
                 member: self.member,
                 messages_count: unconfirmed_count,
             });
-            self.back_off(SETTLE_MS, io);
+            self.back_off(if planted!(shared, NoSettling) { 0 } else { SETTLE_MS }, io);
         } else if self.failures_count == 0 {
             self.failures_count = 1;
             self.state = State::Idle;
@@ -470,12 +479,7 @@ impl Lane {
             } else if let Some(last) = self.writing.back() {
                 // Still with the kernel: its outcome is written now, its budget returns when the
                 // kernel lets go.
-                if let Completed::Last(Some(token)) =
-                    last.message.complete(last.index, Status::Timeout)
-                {
-                    let failures = last.message.failures();
-                    shared.deliveries.event(Event::Completed { token, failures });
-                }
+                shared.complete(&last.message, last.index, Status::Timeout);
             }
             io.report(self.member, Evidence::AckTimeout);
             self.state = State::Closing { conn, retry: false };
