@@ -232,12 +232,14 @@ struct Line {
     taken_count: usize,
     ready: bool,
     closed: bool,
+    /// Its connection may hold more that was sent before it was lost.
+    held: bool,
     after: BTreeSet<LineId>,
 }
 
 impl Line {
     fn is_drained(&self) -> bool {
-        self.queue.is_empty() && self.taken_count == 0
+        self.queue.is_empty() && self.taken_count == 0 && !self.held
     }
 }
 
@@ -325,11 +327,24 @@ impl DeliveryQueue {
         state.lines.insert(line, Line { after, ..Line::default() });
     }
 
+    /// Says whether the connection of a line may still hold something unread: lines that come
+    /// after it wait as long.
+    pub fn hold_line(&self, line: LineId, held: bool) {
+        let mut state = self.state();
+        match state.lines.get_mut(&line) {
+            Some(known) => known.held = held,
+            None if held => drop(state.lines.insert(line, Line { held, ..Line::default() })),
+            None => return,
+        }
+        self.after_line_changed(&mut state, line);
+    }
+
     /// Nothing will be added to the line any more; it goes when it is drained.
     pub fn close_line(&self, line: LineId) {
         let mut state = self.state();
         if let Some(closing) = state.lines.get_mut(&line) {
             closing.closed = true;
+            closing.held = false;
         }
         self.after_line_changed(&mut state, line);
     }
@@ -554,7 +569,8 @@ impl DeliveryQueue {
         }
     }
 
-    /// Makes a line ready whose turn ended, lets successors of a drained one start, removes it.
+    /// Makes a line ready whose turn ended, lets successors of a drained one start, removes it if
+    /// nothing more can come.
     fn after_line_changed(&self, state: &mut State, id: LineId) {
         let Some(line) = state.lines.get_mut(&id) else { return };
         let mut made_ready_count = 0;
@@ -562,8 +578,10 @@ impl DeliveryQueue {
             line.ready = true;
             state.ready.push_back(Ready::Line(id));
             made_ready_count += 1;
-        } else if line.is_drained() && line.closed {
-            state.lines.remove(&id);
+        } else if line.is_drained() {
+            if line.closed {
+                state.lines.remove(&id);
+            }
             for (other_id, other) in &mut state.lines {
                 let waited = other.after.remove(&id);
                 if waited && other.after.is_empty() && !other.queue.is_empty() && !other.ready {

@@ -12,6 +12,7 @@ use ringtribe_wire::tribes::{
 use crate::buffer::{Buffer, BufferMut};
 use crate::delivery::{ConnLoad, Event, Incoming, Item, LineId, LogLevel, Origin};
 use crate::directory::Identity;
+use crate::ids::Instant;
 use crate::io::{ConnId, Errno, Evidence, Io, SendBatch};
 use crate::message::AckMode;
 use crate::protocol::lately::{ConnectionRecord, Digest, Seen, Verdict, Waiting};
@@ -22,6 +23,9 @@ use crate::status::Status;
 const PARTIAL_BYTES: usize = 64 << 10;
 /// Acknowledgements written in one send.
 const ACKS_LIMIT_COUNT: usize = 512;
+
+/// After receiving was held back: by then what the kernel held, and the end behind it, is read.
+const READ_OUT_MS: u64 = 100;
 
 /// An answer that is due, in the order of the frames: it carries no id.
 #[derive(Debug)]
@@ -58,6 +62,8 @@ pub(crate) struct Accepted {
     partial: Option<BufferMut>,
     sender: Option<SenderCache>,
     line_open: bool,
+    /// Until then the connection may hold something that was sent before it was lost.
+    pub(crate) held_until: Option<Instant>,
     carried_messages: bool,
     next_sequence: u64,
     due: VecDeque<DueAck>,
@@ -77,6 +83,7 @@ impl Accepted {
             partial: None,
             sender: None,
             line_open: false,
+            held_until: None,
             carried_messages: false,
             next_sequence: 0,
             due: VecDeque::new(),
@@ -264,6 +271,7 @@ impl Accepted {
             self.line_open = true;
             let sender = self.sender.as_ref().map(|sender| sender.identity.unique_id);
             let mut ended = lines.open(sender, self.number);
+            // A connection of this sender that is held back may be a lost one.
             if planted!(shared, NoSettling) {
                 ended.clear();
             }
@@ -354,7 +362,7 @@ impl Accepted {
 
     /// Holds the peer back while too much waits for pollers; whoever has something with a poller
     /// will be resumed by its outcome.
-    pub(crate) fn hold_back(&mut self, shared: &Shared, io: &mut impl Io) {
+    pub(crate) fn hold_back(&mut self, lines: &Lines, shared: &Shared, io: &mut impl Io) {
         if self.closing || self.reading != Reading::Armed || !shared.deliveries.is_over_limit() {
             return;
         }
@@ -366,16 +374,27 @@ impl Accepted {
         }
         count(&shared.counters.receive_pauses_count, 1);
         self.reading = Reading::Pausing { resume: false };
+        if self.line_open {
+            self.held_until = None;
+            lines.hold(self.number, true);
+            shared.deliveries.hold_line(self.number, true);
+        }
         io.pause_receive(self.conn);
+    }
+
+    /// What the kernel held of a connection that was held back has been read by now.
+    pub(crate) fn release_line(&mut self, lines: &Lines, shared: &Shared) {
+        self.held_until = None;
+        if self.line_open {
+            lines.hold(self.number, false);
+            shared.deliveries.hold_line(self.number, false);
+        }
     }
 
     /// Receiving has stopped as asked.
     pub(crate) fn paused(&mut self, io: &mut impl Io) {
         match self.reading {
-            Reading::Pausing { resume: true } => {
-                self.reading = Reading::Armed;
-                io.arm_receive(self.conn);
-            }
+            Reading::Pausing { resume: true } => self.arm(io),
             Reading::Pausing { resume: false } => self.reading = Reading::Paused,
             _ => {}
         }
@@ -385,12 +404,17 @@ impl Accepted {
     pub(crate) fn resume(&mut self, io: &mut impl Io) {
         match self.reading {
             Reading::Pausing { .. } => self.reading = Reading::Pausing { resume: true },
-            Reading::Paused if !self.closing => {
-                self.reading = Reading::Armed;
-                io.arm_receive(self.conn);
-            }
+            Reading::Paused if !self.closing => self.arm(io),
             _ => {}
         }
+    }
+
+    fn arm(&mut self, io: &mut impl Io) {
+        self.reading = Reading::Armed;
+        if self.line_open {
+            self.held_until = Some(io.now().plus_ms(READ_OUT_MS));
+        }
+        io.arm_receive(self.conn);
     }
 
     /// The peer sends no more, or the connection broke.
@@ -491,6 +515,8 @@ struct KnownLine {
     sender: Option<[u8; 16]>,
     line: LineId,
     closed: bool,
+    /// Receiving is held back: whether the connection is lost is not known.
+    held: bool,
 }
 
 /// Closed lines remembered; the delivery queue ignores those that are drained.
@@ -501,7 +527,7 @@ impl Lines {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Notes a line; returns the sender's lines whose connections have ended.
+    /// Notes a line; returns the sender's lines whose connections have ended, or may have.
     fn open(&self, sender: Option<[u8; 16]>, line: LineId) -> Vec<LineId> {
         let mut state = self.state();
         if state.len() >= LINES_LIMIT_COUNT
@@ -510,9 +536,15 @@ impl Lines {
             state.remove(oldest);
         }
         let ended =
-            state.iter().filter(|k| k.closed && k.sender == sender).map(|k| k.line).collect();
-        state.push(KnownLine { sender, line, closed: false });
+            state.iter().filter(|k| (k.closed || k.held) && k.sender == sender).map(|k| k.line).collect();
+        state.push(KnownLine { sender, line, closed: false, held: false });
         ended
+    }
+
+    fn hold(&self, line: LineId, held: bool) {
+        if let Some(known) = self.state().iter_mut().find(|known| known.line == line) {
+            known.held = held;
+        }
     }
 
     fn close(&self, line: LineId) {

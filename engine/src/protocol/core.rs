@@ -83,6 +83,8 @@ pub struct WorkerCore {
     to_flush: Vec<ConnId>,
     items: Vec<Item>,
     deadlines: BinaryHeap<Reverse<(Instant, MemberId, usize)>>,
+    /// When lines of connections that were held back may be followed by others.
+    releases: BinaryHeap<Reverse<(Instant, ConnId)>>,
     orphans: BTreeMap<(ConnId, u64), Arc<Seen>>,
     closing: Option<Status>,
 }
@@ -106,6 +108,7 @@ impl WorkerCore {
             to_flush: Vec::new(),
             items: Vec::new(),
             deadlines: BinaryHeap::new(),
+            releases: BinaryHeap::new(),
             orphans: BTreeMap::new(),
             closing: None,
         }
@@ -251,6 +254,17 @@ impl WorkerCore {
                 self.ask(ask, member, lane);
             }
         }
+        while let Some(Reverse((due, conn))) = self.releases.peek().copied() {
+            if due > now {
+                break;
+            }
+            self.releases.pop();
+            if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn)
+                && accepted.held_until == Some(due)
+            {
+                accepted.release_line(&self.crew.lines, &self.shared);
+            }
+        }
     }
 
     fn pump(&mut self, io: &mut impl Io) {
@@ -301,6 +315,7 @@ impl Core for WorkerCore {
             Order::Resume { conn } => {
                 if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn) {
                     accepted.resume(io);
+                    self.releases.extend(accepted.held_until.map(|due| Reverse((due, conn))));
                 }
             }
             Order::Cut { entry, status } => self.cut(entry.id, status, io),
@@ -326,7 +341,7 @@ impl Core for WorkerCore {
                 if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn) {
                     accepted.received(bytes, &mut self.items, &crew.lines, &shared, io);
                     shared.deliveries.push(&mut self.items);
-                    accepted.hold_back(&shared, io);
+                    accepted.hold_back(&crew.lines, &shared, io);
                     self.to_flush.push(conn);
                 } else if let Some((lane, member, index)) = self.lane(conn) {
                     let ask = lane.received(conn, bytes, &shared, io);
@@ -343,6 +358,7 @@ impl Core for WorkerCore {
             IoEvent::Paused { conn } => {
                 if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn) {
                     accepted.paused(io);
+                    self.releases.extend(accepted.held_until.map(|due| Reverse((due, conn))));
                 }
             }
             IoEvent::Sent { conn, batch, result } => {
@@ -365,7 +381,9 @@ impl Core for WorkerCore {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.peek().map(|Reverse((due, ..))| *due)
+        let lane = self.deadlines.peek().map(|Reverse((due, ..))| *due);
+        let release = self.releases.peek().map(|Reverse((due, _))| *due);
+        lane.into_iter().chain(release).min()
     }
 
     fn is_finished(&self) -> bool {

@@ -27,8 +27,8 @@ const BATCH_SEGMENTS_COUNT: usize = 512;
 const BACK_OFF_MS: u64 = 50;
 /// Longest pause before connecting again.
 const BACK_OFF_MOST_MS: u64 = 1_000;
-/// Pause after a connection was lost with messages on it that nothing had confirmed: the receiver
-/// reads what the old connection still held before the new one speaks, which keeps the order.
+/// Pause after a connection was lost with messages on it that may still wait for their listener: the
+/// receiver reads the end of the old connection before the new one speaks, which keeps the order.
 const SETTLE_MS: u64 = 200;
 
 /// One message queued for one member.
@@ -82,6 +82,9 @@ pub(crate) struct Lane {
     received: Vec<u8>,
     /// Messages written on this connection that no later acknowledgement confirmed.
     unconfirmed_count: u64,
+    /// Whether messages were written on this connection that may still wait for their listener:
+    /// only the acknowledgement of an applied message tells that all before it are done.
+    unsettled: bool,
     opened: Instant,
     /// The earliest deadline that the worker has on its heap for this lane.
     pub(crate) timer: Option<Instant>,
@@ -112,6 +115,7 @@ impl Lane {
             early_answer: None,
             received: Vec::new(),
             unconfirmed_count: 0,
+            unsettled: false,
             opened: Instant(0),
             timer: None,
             failures_count: 0,
@@ -193,6 +197,7 @@ impl Lane {
         self.opened = io.now();
         self.received.clear();
         self.unconfirmed_count = 0;
+        self.unsettled = false;
         io.arm_receive(conn);
         true
     }
@@ -293,11 +298,12 @@ impl Lane {
             let Some(front) = self.writing.pop_front() else { break };
             count(&shared.counters.frames_sent_count, 1);
             count(&shared.counters.frames_sent_bytes, frame_bytes as u64);
+            self.unsettled |= front.message.mode != AckMode::Applied;
             if front.message.mode == AckMode::None {
                 self.unconfirmed_count += 1;
                 front.end(Status::Ok, shared);
             } else if let Some(status) = self.early_answer.take() {
-                self.unconfirmed_count = 0;
+                self.confirmed(front.message.mode);
                 front.end(status, shared);
             } else {
                 self.awaiting = Some(front);
@@ -359,7 +365,7 @@ impl Lane {
     fn answered(&mut self, status: Status, shared: &Shared) -> bool {
         let counters = &shared.counters;
         if let Some(awaited) = self.awaiting.take() {
-            self.unconfirmed_count = 0;
+            self.confirmed(awaited.message.mode);
             self.failures_count = 0;
             awaited.end(status, shared);
         } else if self.early_answer.is_none() && self.sending && self.is_waiting_for_answer() {
@@ -376,6 +382,12 @@ impl Lane {
             1,
         );
         true
+    }
+
+    /// An acknowledgement proves that all before it arrived, on the same connection.
+    fn confirmed(&mut self, mode: AckMode) {
+        self.unconfirmed_count = 0;
+        self.unsettled &= mode != AckMode::Applied;
     }
 
     /// The connection is gone, by the peer or because of it. What is unanswered or not whole on
@@ -429,6 +441,8 @@ impl Lane {
                 member: self.member,
                 messages_count: unconfirmed_count,
             });
+        }
+        if std::mem::take(&mut self.unsettled) {
             self.back_off(if planted!(shared, NoSettling) { 0 } else { SETTLE_MS }, io);
         } else if self.failures_count == 0 {
             self.failures_count = 1;

@@ -3,8 +3,8 @@
 //! A Tribes sender resends only its one outstanding frame, and first on a new connection. So what
 //! is kept is the first and the last frame of each connection, for as long as a resend can come;
 //! a first frame is compared with the last frames of the sender's other connections. The reverse
-//! happens too: bytes of the lost connection may be read after the resent frame, so while a first
-//! frame is young the frames of older connections are compared with it.
+//! happens too: bytes of the lost connection may be read after the resent frame, much later if
+//! receiving was held back, so the frames of older connections are compared with first frames too.
 //!
 //! The Tribes unique id alone does not tell: the pieces that `FragmentationInterceptor` makes of
 //! one message share it. Length and a hash of the frame decide.
@@ -16,9 +16,6 @@ use crate::ids::Instant;
 use crate::io::ConnId;
 use crate::status::Status;
 
-/// How long a first frame is compared with frames of older connections: what a lost connection
-/// still held is read by then.
-const REVERSE_MS: u64 = 2_000;
 /// Senders remembered; beyond it the longest silent is forgotten.
 const SENDERS_LIMIT_COUNT: usize = 4096;
 /// Connections remembered per sender; beyond it the oldest is forgotten.
@@ -120,9 +117,10 @@ pub struct ConnectionRecord {
     number: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sender {
     connections: Mutex<SenderState>,
+    window_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -171,7 +169,11 @@ impl Lately {
                     senders.remove(&id);
                 }
             }
-            Arc::clone(senders.entry(sender_id).or_default())
+            let window_ms = self.window_ms;
+            let sender = senders
+                .entry(sender_id)
+                .or_insert_with(|| Arc::new(Sender { connections: Mutex::default(), window_ms }));
+            Arc::clone(sender)
         };
         {
             let mut state = sender.state();
@@ -199,20 +201,21 @@ impl ConnectionRecord {
     /// Judges the next frame of this connection and remembers it as its last.
     #[must_use]
     pub fn judge(&self, digest: Digest, now: Instant) -> Verdict {
+        let window_ms = self.sender.window_ms;
         let mut state = self.sender.state();
         let state = &mut *state;
         let mine = state.connections.iter().position(|c| c.number == self.number);
         let is_first = mine.is_some_and(|at| state.connections[at].first.is_none());
         let is_young = state
             .newest_first
-            .is_some_and(|(number, at)| number > self.number && now.ms_since(at) < REVERSE_MS);
+            .is_some_and(|(number, at)| number > self.number && now.ms_since(at) < window_ms);
         let found = if is_first || is_young {
             state.connections.iter().filter(|other| other.number != self.number).find_map(|other| {
                 let resent = other.last.as_ref().filter(|_| is_first);
                 let overtaken = other
                     .first
                     .as_ref()
-                    .filter(|(at, _)| other.number > self.number && now.ms_since(*at) < REVERSE_MS)
+                    .filter(|(at, _)| other.number > self.number && now.ms_since(*at) < window_ms)
                     .map(|(_, seen)| seen);
                 [resent, overtaken].into_iter().flatten().find(|seen| seen.digest == digest).cloned()
             })

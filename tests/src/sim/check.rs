@@ -18,6 +18,8 @@ pub(super) struct Submitted {
     pub(super) to: Vec<usize>,
     pub(super) at: u64,
     pub(super) done: bool,
+    /// Failed there, by name.
+    pub(super) failed: Vec<usize>,
 }
 
 /// Watches one history.
@@ -91,6 +93,7 @@ impl Checker {
             return;
         }
         self.failed_count += u64::from(!failures.is_empty());
+        message.failed.extend(failures.iter().map(|(node, _)| *node));
         let message = message.clone();
         for node in &message.to {
             let failed = failures.iter().any(|(failed, _)| failed == node);
@@ -129,7 +132,7 @@ impl Checker {
             let mut missing = None;
             for (number, message) in &self.messages {
                 for node in &message.to {
-                    if !self.accepted.contains(&(*node, *number)) {
+                    if !message.failed.contains(node) && !self.accepted.contains(&(*node, *number)) {
                         missing = Some((*number, *node));
                     }
                 }

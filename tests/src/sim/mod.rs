@@ -258,9 +258,12 @@ impl World {
                 self.membership(node, Some(life), Input::ProbeEnded { probe, result });
             }
             Happening::MembershipTick { node, life } => {
-                if let Some(running) = self.node(node, life) {
-                    running.membership_tick = None;
+                let now = self.now;
+                let Some(running) = self.node(node, life) else { return };
+                if running.membership_tick != Some(now) {
+                    return;
                 }
+                running.membership_tick = None;
                 self.membership(node, Some(life), Input::Tick);
             }
             Happening::Poll { node, life } => self.poll(node, life),
@@ -282,6 +285,10 @@ impl World {
             return;
         };
         if what.is_none() {
+            // A turn that was put forward leaves its former time behind.
+            if node.turns[place.worker] != Some(now) {
+                return;
+            }
             node.turns[place.worker] = None;
         }
         let Some(mut core) = node.cores[place.worker].take() else { return };
@@ -493,7 +500,7 @@ impl World {
             let listener = self.next_listener;
             self.next_listener += 1;
             running.listeners.insert(listener, batch);
-            let slow = self.random.chance(50);
+            let slow = self.random.chance(20);
             let takes = self.random.between(1_000, if slow { 80 * MS } else { 300_000 });
             let id = self.next_happening;
             self.next_happening += 1;
@@ -550,7 +557,7 @@ impl World {
             return;
         }
         let now = self.now;
-        self.soon(100_000, 8 * MS, Happening::Submit { node, life });
+        self.soon(100_000, 20 * MS, Happening::Submit { node, life });
         let random = &mut self.random;
         let Some(running) = self.nodes[node].as_mut().filter(|running| running.life == life)
         else {
@@ -571,7 +578,7 @@ impl World {
             _ => (AckMode::None, ASYNCHRONOUS),
         };
         let filler_bytes = match random.below(20) {
-            0 => random.below(200_000),
+            0 => random.below(100_000),
             1..=4 => random.below(20_000),
             _ => random.below(300),
         };
@@ -588,7 +595,8 @@ impl World {
         let deadline = Instant(now).plus_ms(ACK_TIMEOUT_MS);
         let engine_key = key.map(|key| Key::of(&key.to_be_bytes()));
         let waiter = Waiter::Token(number);
-        let message = Submitted { from: (node, life), key, mode, to, at: now, done: false };
+        let failed = Vec::new();
+        let message = Submitted { from: (node, life), key, mode, to, at: now, done: false, failed };
         self.checker.submitted(number, message);
         let routed =
             running.shared.route(builder, engine_key, false, &members, deadline, waiter);

@@ -2,17 +2,17 @@
 
 /// SplitMix64: small, and one seed gives one history.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
     /// From a seed.
     #[must_use]
-    pub const fn new(seed: u64) -> Self {
+    pub(super) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next number.
-    pub const fn next(&mut self) -> u64 {
+    pub(super) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,22 +21,22 @@ impl Random {
     }
 
     /// From 0 to `below` - 1; 0 if `below` is 0.
-    pub const fn below(&mut self, below: u64) -> u64 {
+    pub(super) const fn below(&mut self, below: u64) -> u64 {
         if below == 0 { 0 } else { self.next() % below }
     }
 
     /// From `least` to `most`.
-    pub const fn between(&mut self, least: u64, most: u64) -> u64 {
+    pub(super) const fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most - least + 1)
     }
 
     /// As often as `per_mille` in a thousand.
-    pub const fn chance(&mut self, per_mille: u64) -> bool {
+    pub(super) const fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1000) < per_mille
     }
 
     /// Sixteen bytes.
-    pub fn id(&mut self) -> [u8; 16] {
+    pub(super) fn id(&mut self) -> [u8; 16] {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&self.next().to_le_bytes());
         id[8..].copy_from_slice(&self.next().to_le_bytes());

@@ -1,0 +1,1 @@
+//! ringtribe-bench
