@@ -3,8 +3,9 @@
 //! Bytes, completions, orders and time come in; sends, connections and deliveries go out. It runs
 //! on the ring, and the same code runs in the simulator.
 
-use std::collections::{BTreeMap, BinaryHeap};
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +16,7 @@ use crate::io::{ConnId, Io, IoEvent};
 use crate::message::Message;
 use crate::order::{Destination, Order};
 use crate::protocol::accepted::{Accepted, Lines};
-use crate::protocol::lane::{Ask, Lane, Queued};
+use crate::protocol::lane::{Ask, Lane, Queued, SETTLE_MS};
 use crate::protocol::lately::{Seen, Waiting};
 use crate::shared::{Shared, count, planted};
 use crate::status::Status;
@@ -36,10 +37,10 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(entry: &MemberEntry, lanes_count: usize) -> Self {
+    fn new(entry: &MemberEntry, lanes_count: usize, settled: Option<Instant>) -> Self {
         let ordered_count = lanes_count.div_ceil(2);
         // One more than the lanes for data: the last is the reply lane.
-        let lanes = (0..=lanes_count).map(|_| Lane::new(entry.id, entry.address)).collect();
+        let lanes = (0..=lanes_count).map(|_| Lane::new(entry.id, entry.address, settled)).collect();
         Self { lanes, ordered_count }
     }
 
@@ -75,6 +76,9 @@ pub struct WorkerCore {
     index: u16,
     lanes_count: usize,
     peers: BTreeMap<MemberId, Peer>,
+    /// Addresses of members that were cut a moment ago. Who is there now may be the one that still
+    /// reads what the cut lanes carried: a process that restarted, before membership knew.
+    settling: BTreeMap<SocketAddr, Instant>,
     conns: BTreeMap<ConnId, Role>,
     accepted_count: usize,
     requests: BTreeMap<u64, (MemberId, usize)>,
@@ -100,6 +104,7 @@ impl WorkerCore {
             crew,
             index,
             peers: BTreeMap::new(),
+            settling: BTreeMap::new(),
             conns: BTreeMap::new(),
             accepted_count: 0,
             requests: BTreeMap::new(),
@@ -123,7 +128,11 @@ impl WorkerCore {
             return;
         }
         let lanes_count = self.lanes_count;
-        let peer = self.peers.entry(entry.id).or_insert_with(|| Peer::new(&entry, lanes_count));
+        let settled = self.settling.get(&entry.address).copied();
+        let peer = self
+            .peers
+            .entry(entry.id)
+            .or_insert_with(|| Peer::new(&entry, lanes_count, settled));
         let lane = if planted!(self.shared, AnyLane) {
             index.wrapping_add(message.payload_bytes) % peer.lanes.len()
         } else {
@@ -135,6 +144,11 @@ impl WorkerCore {
 
     fn cut(&mut self, member: MemberId, status: Status, io: &mut impl Io) {
         let Some(mut peer) = self.peers.remove(&member) else { return };
+        let now = io.now();
+        self.settling.retain(|_, until| *until > now);
+        if let Some(lane) = peer.lanes.iter().find(|lane| lane.conn().is_some()) {
+            self.settling.insert(lane.address(), now.plus_ms(SETTLE_MS));
+        }
         for lane in &mut peer.lanes {
             if let Some(conn) = lane.conn() {
                 self.conns.insert(conn, Role::Leaving);
@@ -184,7 +198,7 @@ impl WorkerCore {
         Some((&mut peer.lanes[lane], member, lane))
     }
 
-    fn accept(&mut self, conn: ConnId, peer: std::net::SocketAddr, io: &mut impl Io) {
+    fn accept(&mut self, conn: ConnId, peer: SocketAddr, io: &mut impl Io) {
         let bounds = &self.shared.bounds;
         let most_count = bounds.max_connections.div_ceil(usize::from(bounds.worker_count));
         if self.closing.is_some() || self.accepted_count >= most_count {

@@ -29,7 +29,7 @@ const BACK_OFF_MS: u64 = 50;
 const BACK_OFF_MOST_MS: u64 = 1_000;
 /// Pause after a connection was lost with messages on it that may still wait for their listener: the
 /// receiver reads the end of the old connection before the new one speaks, which keeps the order.
-const SETTLE_MS: u64 = 200;
+pub(crate) const SETTLE_MS: u64 = 200;
 
 /// One message queued for one member.
 #[derive(Debug)]
@@ -101,11 +101,12 @@ pub(crate) enum Ask {
 }
 
 impl Lane {
-    pub(crate) const fn new(member: MemberId, address: SocketAddr) -> Self {
+    /// A lane that connects at its first message, but not before `settled`.
+    pub(crate) fn new(member: MemberId, address: SocketAddr, settled: Option<Instant>) -> Self {
         Self {
             member,
             address,
-            state: State::Idle,
+            state: settled.map_or(State::Idle, |until| State::BackOff { until }),
             queue: VecDeque::new(),
             queued_bytes: 0,
             writing: VecDeque::new(),
@@ -514,6 +515,11 @@ impl Lane {
             io.close(conn, true);
         }
         self.state = State::Idle;
+    }
+
+    /// Where the member listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The open connection, or the one that is being closed.

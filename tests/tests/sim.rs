@@ -1,0 +1,56 @@
+//! Simulated histories: the promise holds in all of them, and each planted bug is found.
+
+use ringtribe::shared::Planted;
+use ringtribe_tests::sim::{Faults, play};
+
+const SEEDS_COUNT: u64 = 200;
+
+#[test]
+fn the_promise_holds_in_two_hundred_histories() {
+    let mut acknowledged_count = 0;
+    let mut duplicates_count = 0;
+    for seed in 0..SEEDS_COUNT {
+        let report = play(seed, Faults::of(seed), None);
+        assert_eq!(report.broken, None, "seed {seed}");
+        acknowledged_count += report.acknowledged_count;
+        duplicates_count += report.duplicates_count;
+    }
+    // The histories contain what they are about.
+    assert!(acknowledged_count > 20 * SEEDS_COUNT, "{acknowledged_count}");
+    assert!(duplicates_count > SEEDS_COUNT, "{duplicates_count}");
+}
+
+#[test]
+fn one_seed_is_one_history() {
+    for seed in [3, 4] {
+        let (first, second) =
+            (play(seed, Faults::of(seed), None), play(seed, Faults::of(seed), None));
+        assert_eq!(first.fingerprint, second.fingerprint);
+        assert_eq!(first.delivered_count, second.delivered_count);
+    }
+    let (third, fourth) = (play(3, Faults::of(3), None), play(4, Faults::of(4), None));
+    assert_ne!(third.fingerprint, fourth.fingerprint);
+}
+
+/// Plays histories with a planted bug until a checker finds it.
+fn is_found(bug: Planted, within_seeds_count: u64, sentence: &str) {
+    for seed in 0..within_seeds_count {
+        if let Some(broken) = play(seed, Faults::of(seed), Some(bug)).broken {
+            assert!(broken.contains(sentence), "{bug:?}, seed {seed}: {broken}");
+            println!("{bug:?}: seed {seed}: {broken}");
+            return;
+        }
+    }
+    panic!("{bug:?} was not found in {within_seeds_count} histories");
+}
+
+#[test]
+fn planted_bugs_are_found_by_the_checker_that_is_meant_to() {
+    is_found(Planted::AckBeforeApply, 10, "acknowledged means applied");
+    is_found(Planted::ForgottenResend, 20, "acknowledged means applied");
+    is_found(Planted::DuplicateDelivered, 20, "at most once");
+    is_found(Planted::AnyLane, 20, "in the order submitted");
+    is_found(Planted::ReversedOnReconnect, 100, "in the order submitted");
+    is_found(Planted::NoSettling, 100, "in the order submitted");
+    is_found(Planted::BudgetKept, 20, "budget back exactly once");
+}
