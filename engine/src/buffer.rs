@@ -73,8 +73,9 @@ impl BufferMut {
     #[must_use]
     pub fn with_capacity(capacity_bytes: usize) -> Self {
         let bytes = match class_of(capacity_bytes) {
-            Some(class) => take(class)
-                .unwrap_or_else(|| Arc::new(Vec::with_capacity(CLASS_BYTES[class]))),
+            Some(class) => {
+                take(class).unwrap_or_else(|| Arc::new(Vec::with_capacity(CLASS_BYTES[class])))
+            }
             None => Arc::new(Vec::with_capacity(capacity_bytes)),
         };
         Self { bytes }

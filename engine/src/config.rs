@@ -112,10 +112,18 @@ impl std::error::Error for ConfigError {}
 
 /// What kind of value a knob takes, and where it goes.
 enum Kind {
-    Number { least: u64, most: u64, unit: &'static str, store: fn(&mut Config, u64) },
+    Number {
+        least: u64,
+        most: u64,
+        unit: &'static str,
+        store: fn(&mut Config, u64),
+    },
     Flag(fn(&mut Config, bool)),
     /// An address; the word means "not stated".
-    Address { unset: &'static str, store: fn(&mut Config, Option<IpAddr>) },
+    Address {
+        unset: &'static str,
+        store: fn(&mut Config, Option<IpAddr>),
+    },
     Mode,
     /// Accepted for compatibility; its value changes nothing here.
     Ignored,
@@ -131,10 +139,7 @@ struct Knob {
 const KNOBS: &[Knob] = &[
     Knob {
         names: &["mcastAddr", "membership.address"],
-        kind: Kind::Address {
-            unset: "",
-            store: |c, v| c.mcast_addr = v.unwrap_or(c.mcast_addr),
-        },
+        kind: Kind::Address { unset: "", store: |c, v| c.mcast_addr = v.unwrap_or(c.mcast_addr) },
     },
     Knob {
         names: &["mcastPort", "membership.port"],
@@ -213,12 +218,7 @@ const KNOBS: &[Knob] = &[
     },
 ];
 
-const fn number(
-    least: u64,
-    most: u64,
-    unit: &'static str,
-    store: fn(&mut Config, u64),
-) -> Kind {
+const fn number(least: u64, most: u64, unit: &'static str, store: fn(&mut Config, u64)) -> Kind {
     Kind::Number { least, most, unit, store }
 }
 

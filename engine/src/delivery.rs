@@ -281,7 +281,9 @@ pub struct DeliveryQueue {
 
 impl std::fmt::Debug for DeliveryQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeliveryQueue").field("used_bytes", &self.used_bytes).finish_non_exhaustive()
+        f.debug_struct("DeliveryQueue")
+            .field("used_bytes", &self.used_bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -516,9 +518,10 @@ impl DeliveryQueue {
                         line.ready = false;
                         let mut left_bytes = room_bytes;
                         while line.taken_count < most_count {
-                            let fits = line.queue.front().is_some_and(|item| {
-                                item.incoming.record_bytes() <= left_bytes
-                            });
+                            let fits = line
+                                .queue
+                                .front()
+                                .is_some_and(|item| item.incoming.record_bytes() <= left_bytes);
                             if !fits {
                                 break;
                             }

@@ -139,10 +139,7 @@ impl Directory {
         let epoch = Epoch(state.epochs);
         let slot = &mut state.slots[index];
         slot.generation = (slot.generation + 1) & 0x7fff_ffff;
-        let id = MemberId {
-            index: u32::try_from(index).ok()?,
-            generation: slot.generation,
-        };
+        let id = MemberId { index: u32::try_from(index).ok()?, generation: slot.generation };
         let entry = Arc::new(MemberEntry {
             id,
             identity: identity.clone(),

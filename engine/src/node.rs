@@ -226,9 +226,7 @@ impl Node {
             let upcalls =
                 Box::new(ToControl { control: control.clone(), shared: Arc::clone(&shared) });
             let ready = ready.clone();
-            let seed = u64::from_le_bytes(
-                crate::ring::random_bytes().map_err(OpenError::System)?,
-            );
+            let seed = u64::from_le_bytes(crate::ring::random_bytes().map_err(OpenError::System)?);
             let settings = RingSettings::new(index, started, seed);
             let spawned = std::thread::Builder::new()
                 .name(format!("ringtribe-worker-{index}"))
@@ -441,8 +439,7 @@ impl Node {
         timeout_ms: Option<u64>,
     ) -> Result<(), SendFailure> {
         let waiter = Waiter::Thread(std::thread::current());
-        let (message, until) =
-            self.start(builder, key, reply, destinations, timeout_ms, waiter)?;
+        let (message, until) = self.start(builder, key, reply, destinations, timeout_ms, waiter)?;
         loop {
             if message.is_complete() {
                 break;

@@ -189,7 +189,9 @@ impl Shared {
         let streams = self.bounds.worker_count;
         let StreamIndex(worker) = match key {
             Some(key) => key.stream(streams),
-            None => Key::from_hash(self.next_stream.fetch_add(1, Ordering::Relaxed)).stream(streams),
+            None => {
+                Key::from_hash(self.next_stream.fetch_add(1, Ordering::Relaxed)).stream(streams)
+            }
         };
         let cost_bytes = payload_bytes + MESSAGE_OVERHEAD_BYTES;
         Routed { message, live, worker, cost_bytes }
@@ -237,11 +239,7 @@ impl Routed {
 
     /// Takes room at every live destination, waiting until `until` where there is none. Who has
     /// no room by then, or is cut meanwhile, fails by name; the others go on.
-    pub fn admit(
-        &mut self,
-        shared: &Shared,
-        until: std::time::Instant,
-    ) -> Vec<BudgetToken> {
+    pub fn admit(&mut self, shared: &Shared, until: std::time::Instant) -> Vec<BudgetToken> {
         loop {
             let blocked = match self.try_admit() {
                 Ok(tokens) => return tokens,

@@ -93,11 +93,7 @@ impl Running {
     }
 
     fn identity(&self, id: u8) -> Identity {
-        Identity {
-            host: vec![127, 0, 0, 1],
-            port: i32::from(self.port),
-            unique_id: [id; 16],
-        }
+        Identity { host: vec![127, 0, 0, 1], port: i32::from(self.port), unique_id: [id; 16] }
     }
 
     fn await_event<T>(&self, what: &str, pick: impl Fn(Event) -> Option<T>) -> T {

@@ -33,8 +33,7 @@ impl Browser {
         let mut stream = TcpStream::connect_timeout(&address, within)?;
         stream.set_read_timeout(Some(within))?;
         stream.set_nodelay(true)?;
-        let cookie =
-            self.cookie.as_ref().map(|id| format!("Cookie: JSESSIONID={id}\r\n"));
+        let cookie = self.cookie.as_ref().map(|id| format!("Cookie: JSESSIONID={id}\r\n"));
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\n{}Connection: close\r\n\r\n",
             cookie.unwrap_or_default()

@@ -15,8 +15,7 @@ fn count_inversions(flavour: Flavour) -> (u64, u64, String) {
         Peer::start("ClusterPeer", "sender", flavour, mcast_port, &[]).expect("a sender");
     assert_eq!(sender.ask("members").expect("an answer"), "members=1");
     assert_eq!(receiver.ask("members").expect("an answer"), "members=1");
-    let sent =
-        sender.ask(&format!("update count={UPDATES_COUNT} threads=8")).expect("an answer");
+    let sent = sender.ask(&format!("update count={UPDATES_COUNT} threads=8")).expect("an answer");
     assert_eq!(number(&sent, "sent").expect("a number"), UPDATES_COUNT);
     let got = receiver.ask(&format!("received count={UPDATES_COUNT}")).expect("an answer");
     let received_count = number(&got, "received").expect("a number");

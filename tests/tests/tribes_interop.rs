@@ -113,8 +113,8 @@ fn nodes_see_each_other_come_go_and_die() {
 
 /// Sends a packet to the group on loopback.
 fn send_to_group(mcast_port: u16, packet: &[u8]) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)
-        .expect("a socket");
+    let socket =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).expect("a socket");
     socket.set_multicast_if_v4(&Ipv4Addr::LOCALHOST).expect("loopback");
     let group = SocketAddr::from((Ipv4Addr::new(228, 0, 0, 4), mcast_port));
     socket.send_to(packet, &group.into()).expect("sent");
@@ -129,7 +129,8 @@ fn malformed_datagrams_are_counted_and_forgotten() {
     lying[10..14].copy_from_slice(&i32::MAX.to_be_bytes());
     let mut long_host = heartbeat.to_vec();
     long_host[34] = 127;
-    for packet in [&lying[..], &long_host, b"noise", b"", &[0xff; 2000], b"FLT2002\x7f\xff\xff\xff"] {
+    for packet in [&lying[..], &long_host, b"noise", b"", &[0xff; 2000], b"FLT2002\x7f\xff\xff\xff"]
+    {
         send_to_group(mcast_port, packet);
     }
     // Both still learn of a newcomer, and exchange messages.

@@ -84,12 +84,7 @@ const TLS_HANDSHAKE: i64 = 0x16;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            what,
-            offset,
-            value,
-            limit,
-        } = *self;
+        let Self { what, offset, value, limit } = *self;
         let marker = |f: &mut fmt::Formatter<'_>, part: &str, expected: &str| {
             write!(
                 f,
@@ -97,17 +92,13 @@ impl fmt::Display for Error {
             )
         };
         let length = |f: &mut fmt::Formatter<'_>, part: &str| {
-            write!(
-                f,
-                "{part} at offset {offset} is {value}, at most {limit} can stand there"
-            )
+            write!(f, "{part} at offset {offset} is {value}, at most {limit} can stand there")
         };
         match what {
             What::FrameHeader => marker(f, "frame: header", "FLT2002"),
-            What::FrameLength => write!(
-                f,
-                "frame: length at offset {offset} is {value}, accepted is 0 to {limit}"
-            ),
+            What::FrameLength => {
+                write!(f, "frame: length at offset {offset} is {value}, accepted is 0 to {limit}")
+            }
             What::FrameFooter => marker(f, "frame: footer", "TLF2003"),
             What::FrameTruncated => write!(
                 f,
@@ -128,10 +119,9 @@ impl fmt::Display for Error {
             What::SenderLength => length(f, "data frame: length of the sender member"),
             What::MessageLength => length(f, "data frame: length of the message"),
             What::MemberBegin => marker(f, "member: begin", "TRIBES-B 1.0"),
-            What::MemberTruncated => write!(
-                f,
-                "member: ends at offset {offset} with {value} of at least {limit} bytes"
-            ),
+            What::MemberTruncated => {
+                write!(f, "member: ends at offset {offset} with {value} of at least {limit} bytes")
+            }
             What::MemberLength => length(f, "member: length"),
             What::MemberEnd => marker(f, "member: end", "TRIBES-E 1.0"),
             What::MemberHostLength => length(f, "member: length of the host"),
@@ -145,10 +135,9 @@ impl fmt::Display for Error {
             What::DatagramLength => {
                 write!(f, "datagram: {value} bytes where its one frame has {limit}")
             }
-            What::DatagramAck => write!(
-                f,
-                "datagram: an acknowledgement where a member or a message is expected"
-            ),
+            What::DatagramAck => {
+                write!(f, "datagram: an acknowledgement where a member or a message is expected")
+            }
         }?;
         f.write_str(self.remedy())
     }

@@ -16,9 +16,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let max_member_bytes = 64 << 10;
-        Self {
-            max_frame_bytes: (256 << 20) + max_member_bytes + 1024,
-            max_member_bytes,
-        }
+        Self { max_frame_bytes: (256 << 20) + max_member_bytes + 1024, max_member_bytes }
     }
 }

@@ -18,11 +18,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) const fn new(bytes: &'a [u8], offset: usize, cut_off: What) -> Self {
-        Self {
-            rest: bytes,
-            offset,
-            cut_off,
-        }
+        Self { rest: bytes, offset, cut_off }
     }
 
     pub(crate) const fn offset(&self) -> usize {
@@ -82,12 +78,7 @@ impl<'a> Reader<'a> {
         let wanted = usize::try_from(length).ok();
         let Some((slice, rest)) = wanted.and_then(|wanted| self.rest.split_at_checked(wanted))
         else {
-            return Err(Error {
-                what,
-                offset,
-                value: length,
-                limit: number(self.rest.len()),
-            });
+            return Err(Error { what, offset, value: length, limit: number(self.rest.len()) });
         };
         self.skip(rest);
         Ok(slice)
@@ -110,11 +101,8 @@ pub(crate) fn marker(
 ) -> Result<(), Error> {
     match bytes.iter().zip(expected).find(|(is, should)| is != should) {
         None => Ok(()),
-        Some((is, should)) => Err(Error {
-            what,
-            offset,
-            value: i64::from(*is),
-            limit: i64::from(*should),
-        }),
+        Some((is, should)) => {
+            Err(Error { what, offset, value: i64::from(*is), limit: i64::from(*should) })
+        }
     }
 }

@@ -38,12 +38,10 @@ fn messages_of_a_real_tomcat() {
         assert_eq!(classify(&sample(name)), kind, "{name}");
     }
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/java");
-    let files = fs::read_dir(directory)
-        .expect("testdata/java")
-        .map(|file| file.expect("file").path());
-    let present_count = files
-        .filter(|path| path.extension().is_some_and(|end| end == "bin"))
-        .count();
+    let files =
+        fs::read_dir(directory).expect("testdata/java").map(|file| file.expect("file").path());
+    let present_count =
+        files.filter(|path| path.extension().is_some_and(|end| end == "bin")).count();
     assert_eq!(present_count, SAMPLES.len(), "every sample has its line");
 }
 
@@ -107,13 +105,7 @@ fn class(name: &str, flags: u8, fields: &[(u8, &str)]) -> Vec<u8> {
 }
 
 fn object(classes: &[Vec<u8>], values: &[u8]) -> Vec<u8> {
-    [
-        &[0xac, 0xed, 0, 5, 0x73][..],
-        &classes.concat(),
-        &[0x70],
-        values,
-    ]
-    .concat()
+    [&[0xac, 0xed, 0, 5, 0x73][..], &classes.concat(), &[0x70], values].concat()
 }
 
 fn event_of(classes: &[Vec<u8>], values: &[u8]) -> i32 {
@@ -146,11 +138,7 @@ fn the_event_is_found_by_its_name_wherever_it_stands() {
     let base = class("Base", FIELDS, &[(b'J', "timestamp"), (b'I', "mEvtType")]);
     let root = class("Root", FIELDS, &[(b'S', "s")]);
     let values = [&[0xee; 2 + 8 + 4][..], &values].concat();
-    assert_eq!(
-        event_of(&[session, base, root], &values),
-        0x102,
-        "superclasses come first"
-    );
+    assert_eq!(event_of(&[session, base, root], &values), 0x102, "superclasses come first");
 }
 
 #[test]
@@ -162,65 +150,32 @@ fn an_event_whose_place_cannot_be_told_is_0() {
         (0..count).map(|_| class()).collect()
     };
     let padding = |count: usize| [&[(b'Z', "z")].repeat(count)[..], event].concat();
-    let supers = |count: usize| {
-        [
-            vec![session()],
-            several(count, &|| class("Base", FIELDS, &[])),
-        ]
-        .concat()
-    };
+    let supers =
+        |count: usize| [vec![session()], several(count, &|| class("Base", FIELDS, &[]))].concat();
     let after = |bytes: usize| [&vec![1; bytes][..], &values].concat();
 
-    assert_eq!(
-        event_of(&[session()], &values),
-        5,
-        "the form all others differ from"
-    );
+    assert_eq!(event_of(&[session()], &values), 5, "the form all others differ from");
     assert_eq!(event_of(&[session()], &values[..3]), 0, "cut off");
     assert_eq!(
         event_of(&[class(SESSION, FIELDS, &[(b'I', "mEvtTypo")])], &values),
         0,
         "no such field"
     );
-    assert_eq!(
-        event_of(&[class(SESSION, FIELDS, &[(b'J', "mEvtType")])], &after(4)),
-        0,
-        "no int"
-    );
+    assert_eq!(event_of(&[class(SESSION, FIELDS, &[(b'J', "mEvtType")])], &after(4)), 0, "no int");
     assert_eq!(
         event_of(&[class(SESSION, FIELDS, &[(b'?', "x"), event[0]])], &values),
         0,
         "no type"
     );
-    assert_eq!(
-        event_of(&[class(SESSION, BLOCKS, event)], &values),
-        0,
-        "externalizable"
-    );
+    assert_eq!(event_of(&[class(SESSION, BLOCKS, event)], &values), 0, "externalizable");
     let writes = class("Base", WRITES, &[]);
-    assert_eq!(
-        event_of(&[session(), writes], &values),
-        0,
-        "unknown data of a superclass"
-    );
+    assert_eq!(event_of(&[session(), writes], &values), 0, "unknown data of a superclass");
     let object = class("Base", FIELDS, &[(b'L', "object")]);
-    assert_eq!(
-        event_of(&[session(), object], &values),
-        0,
-        "an object of a superclass"
-    );
+    assert_eq!(event_of(&[session(), object], &values), 0, "an object of a superclass");
 
     // The work is bounded: what would go on past the bound is not read.
-    assert_eq!(
-        event_of(&[class(SESSION, FIELDS, &padding(63))], &after(63)),
-        5,
-        "64 fields"
-    );
-    assert_eq!(
-        event_of(&[class(SESSION, FIELDS, &padding(64))], &after(64)),
-        0,
-        "65 fields"
-    );
+    assert_eq!(event_of(&[class(SESSION, FIELDS, &padding(63))], &after(63)), 5, "64 fields");
+    assert_eq!(event_of(&[class(SESSION, FIELDS, &padding(64))], &after(64)), 0, "65 fields");
     assert_eq!(event_of(&supers(8), &values), 5, "8 superclasses");
     assert_eq!(event_of(&supers(9), &values), 0, "9 superclasses");
 }
@@ -233,32 +188,17 @@ fn rpc_messages_start_with_their_flag_in_block_data() {
     assert_eq!(rpc(BLOCKS, &[0x77, 1, 0]), Kind::Rpc { reply: false });
     assert_eq!(rpc(BLOCKS, &[0x7a, 0, 0, 1, 0, 1]), reply);
     assert_eq!(rpc(BLOCKS, &[0x77, 0, 1]), Kind::Other, "an empty block");
-    assert_eq!(
-        rpc(BLOCKS, &[0x7a, 0, 0, 0, 0, 1]),
-        Kind::Other,
-        "an empty long block"
-    );
+    assert_eq!(rpc(BLOCKS, &[0x7a, 0, 0, 0, 0, 1]), Kind::Other, "an empty long block");
     assert_eq!(rpc(BLOCKS, &[0x78, 1, 1]), Kind::Other, "no block");
     assert_eq!(rpc(EXTERNAL, &[0x77, 1, 1]), Kind::Other, "not in blocks");
-    assert_eq!(
-        rpc(FIELDS, &[0x77, 1, 1]),
-        Kind::Other,
-        "not externalizable"
-    );
+    assert_eq!(rpc(FIELDS, &[0x77, 1, 1]), Kind::Other, "not externalizable");
 }
 
 #[test]
 fn names_are_compared_whole() {
     for name in [SESSION, RPC] {
-        for other in [
-            format!("{name}X"),
-            name[1..].to_owned(),
-            name[..name.len() - 1].to_owned(),
-        ] {
-            let message = object(
-                &[class(&other, FIELDS, &[(b'I', "mEvtType")])],
-                &[0, 0, 0, 5],
-            );
+        for other in [format!("{name}X"), name[1..].to_owned(), name[..name.len() - 1].to_owned()] {
+            let message = object(&[class(&other, FIELDS, &[(b'I', "mEvtType")])], &[0, 0, 0, 5]);
             assert_eq!(classify(&message), Kind::Other, "{other}");
         }
     }

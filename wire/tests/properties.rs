@@ -69,24 +69,10 @@ impl Sent {
         match self {
             Self::Ack => out.extend(ACK),
             Self::FailAck => out.extend(FAIL_ACK),
-            Self::Data {
-                options,
-                timestamp_ms,
-                unique_id,
-                sender,
-                after_sender,
-                message,
-            } => {
+            Self::Data { options, timestamp_ms, unique_id, sender, after_sender, message } => {
                 let package = [sender.package(), after_sender.clone()].concat();
                 let start = out.len();
-                encode_data_head(
-                    out,
-                    *options,
-                    *timestamp_ms,
-                    unique_id,
-                    &package,
-                    message.len(),
-                );
+                encode_data_head(out, *options, *timestamp_ms, unique_id, &package, message.len());
                 assert_eq!(out.len() - start, data_head_bytes(package.len()));
                 out.extend(message);
                 out.extend(FOOTER);
@@ -98,14 +84,7 @@ impl Sent {
         match (self, frame) {
             (Self::Ack, Frame::Ack) | (Self::FailAck, Frame::FailAck) => true,
             (
-                Self::Data {
-                    options,
-                    timestamp_ms,
-                    unique_id,
-                    sender,
-                    after_sender,
-                    message,
-                },
+                Self::Data { options, timestamp_ms, unique_id, sender, after_sender, message },
                 Frame::Data(data),
             ) => {
                 let package = [sender.package(), after_sender.clone()].concat();
@@ -126,23 +105,11 @@ impl Sent {
 
 fn node() -> impl Strategy<Value = Node> {
     let text = || vec(any::<u8>(), 0..40);
-    let fields = (
-        any::<(i64, i32, i32, i32)>(),
-        vec(any::<u8>(), 0..=127),
-        text(),
-        text(),
-    );
+    let fields = (any::<(i64, i32, i32, i32)>(), vec(any::<u8>(), 0..=127), text(), text());
     (fields, any::<[u8; 16]>(), vec(any::<u8>(), 0..300)).prop_map(
         |(fields, unique_id, payload)| {
             let (numbers, host, command, domain) = fields;
-            Node {
-                numbers,
-                host,
-                command,
-                domain,
-                unique_id,
-                payload,
-            }
+            Node { numbers, host, command, domain, unique_id, payload }
         },
     )
 }
@@ -155,22 +122,16 @@ fn sent() -> impl Strategy<Value = Sent> {
             acks.iter().flat_map(|ack| if *ack { ACK } else { FAIL_ACK }).collect()
         }),
     ];
-    let data = (
-        any::<(i32, i64, [u8; 16])>(),
-        node(),
-        vec(any::<u8>(), 0..4),
-        message,
-    )
-        .prop_map(
-            |((options, timestamp_ms, unique_id), sender, after_sender, message)| Sent::Data {
-                options,
-                timestamp_ms,
-                unique_id,
-                sender,
-                after_sender,
-                message,
-            },
-        );
+    let data = (any::<(i32, i64, [u8; 16])>(), node(), vec(any::<u8>(), 0..4), message).prop_map(
+        |((options, timestamp_ms, unique_id), sender, after_sender, message)| Sent::Data {
+            options,
+            timestamp_ms,
+            unique_id,
+            sender,
+            after_sender,
+            message,
+        },
+    );
     prop_oneof![1 => Just(Sent::Ack), 1 => Just(Sent::FailAck), 4 => data]
 }
 
@@ -189,11 +150,7 @@ fn changed(mut bytes: Vec<u8>, changes: &[(prop::sample::Index, u8, u8)]) -> Vec
             break;
         }
         // The fields are in the first bytes, where changes are the most telling.
-        let reach = if action % 2 == 0 {
-            bytes.len().min(160)
-        } else {
-            bytes.len()
-        };
+        let reach = if action % 2 == 0 { bytes.len().min(160) } else { bytes.len() };
         let at = index.index(reach);
         match action {
             0 => drop(bytes.remove(at)),
@@ -223,21 +180,9 @@ fn envelope(unique_id: [u8; 16], package: &[u8]) -> Vec<u8> {
 /// Bytes that are nearly right: streams and member packages with changes anywhere, or with changes
 /// in a body alone, so that they are found there and not at the markers around it.
 fn nearly_right() -> impl Strategy<Value = Vec<u8>> {
-    let byte = prop_oneof![
-        Just(0),
-        Just(1),
-        Just(0x7f),
-        Just(0x80),
-        Just(0xff),
-        any::<u8>()
-    ];
+    let byte = prop_oneof![Just(0), Just(1), Just(0x7f), Just(0x80), Just(0xff), any::<u8>()];
     let changes = || vec((any::<prop::sample::Index>(), byte.clone(), 0..9_u8), 0..4);
-    let short_node = || {
-        node().prop_map(|node| Node {
-            host: vec![127, 0, 0, 1],
-            ..node
-        })
-    };
+    let short_node = || node().prop_map(|node| Node { host: vec![127, 0, 0, 1], ..node });
     prop_oneof![
         (stream(), changes()).prop_map(|((_, bytes), changes)| changed(bytes, &changes)),
         (node(), changes()).prop_map(|(node, changes)| changed(node.package(), &changes)),
@@ -261,10 +206,7 @@ fn nearly_right() -> impl Strategy<Value = Vec<u8>> {
 fn limits() -> impl Strategy<Value = Limits> {
     prop_oneof![
         Just(Limits::default()),
-        Just(Limits {
-            max_frame_bytes: usize::MAX,
-            max_member_bytes: usize::MAX
-        }),
+        Just(Limits { max_frame_bytes: usize::MAX, max_member_bytes: usize::MAX }),
         (0..2000_usize, 0..700_usize).prop_map(|(max_frame_bytes, max_member_bytes)| Limits {
             max_frame_bytes,
             max_member_bytes,
@@ -280,13 +222,7 @@ fn borrows(input: &[u8], part: &[u8]) -> bool {
 }
 
 fn member_is_sound(input: &[u8], member: &Member<'_>, package: &[u8]) {
-    let parts = [
-        member.host,
-        member.command,
-        member.domain,
-        member.unique_id,
-        member.payload,
-    ];
+    let parts = [member.host, member.command, member.domain, member.unique_id, member.payload];
     assert!(parts.iter().all(|part| borrows(input, part)));
     let mut again = Vec::new();
     member.encode(&mut again);
@@ -300,22 +236,11 @@ fn data_is_sound(input: &[u8], data: &ChannelData<'_>, frame: &[u8], limits: &Li
     }
     assert!(frame.len() - FRAME_OVERHEAD_BYTES <= limits.max_frame_bytes);
     assert!(data.member_package.len() <= limits.max_member_bytes);
-    member_is_sound(
-        input,
-        &data.member,
-        &data.member_package[..data.member.encoded_bytes()],
-    );
+    member_is_sound(input, &data.member, &data.member_package[..data.member.encoded_bytes()]);
     if let Ok(id) = data.unique_id.try_into() {
         let mut again = Vec::new();
         let (package, message) = (data.member_package, data.message);
-        encode_data_head(
-            &mut again,
-            data.options,
-            data.timestamp_ms,
-            id,
-            package,
-            message.len(),
-        );
+        encode_data_head(&mut again, data.options, data.timestamp_ms, id, package, message.len());
         again.extend(message);
         again.extend(FOOTER);
         assert_eq!(again, frame, "there is one encoding");
@@ -323,11 +248,7 @@ fn data_is_sound(input: &[u8], data: &ChannelData<'_>, frame: &[u8], limits: &Li
 }
 
 fn error_is_sound(input: &[u8], error: &Error) {
-    assert!(
-        error.offset <= input.len(),
-        "{error:?} beyond {}",
-        input.len()
-    );
+    assert!(error.offset <= input.len(), "{error:?} beyond {}", input.len());
     assert!(error.to_string().contains("; "), "{error}");
 }
 
@@ -352,10 +273,7 @@ fn survives(bytes: &[u8], limits: &Limits) {
             assert!(package_bytes <= limits.max_member_bytes);
             member_is_sound(bytes, &member, &bytes[..package_bytes]);
             let trailing = &bytes[package_bytes..];
-            assert_eq!(
-                decode_datagram(bytes, limits),
-                Ok(Datagram::Member(member, trailing))
-            );
+            assert_eq!(decode_datagram(bytes, limits), Ok(Datagram::Member(member, trailing)));
         }
         Err(error) => error_is_sound(bytes, &error),
     }

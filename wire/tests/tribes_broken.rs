@@ -13,10 +13,7 @@ use ringtribe_wire::tribes::{
 use ringtribe_wire::{Error, Limits, What};
 use vectors::named;
 
-const LIMITS: Limits = Limits {
-    max_frame_bytes: 1 << 20,
-    max_member_bytes: 1 << 16,
-};
+const LIMITS: Limits = Limits { max_frame_bytes: 1 << 20, max_member_bytes: 1 << 16 };
 
 /// File, fewest bytes of it that are refused, part, offset, and what the error says.
 const BROKEN: [(&str, usize, What, usize, &str); 12] = [
@@ -106,22 +103,13 @@ const BROKEN: [(&str, usize, What, usize, &str); 12] = [
     ),
 ];
 
-const BROKEN_MEMBERS: [&str; 3] = [
-    "badmember-version-2.bin",
-    "badmember-trailing-bytes.bin",
-    "badmember-truncated.bin",
-];
+const BROKEN_MEMBERS: [&str; 3] =
+    ["badmember-version-2.bin", "badmember-trailing-bytes.bin", "badmember-truncated.bin"];
 
 fn says(file: &str, error: Error, what: What, offset: usize, text: &str) {
-    assert_eq!(
-        (error.what, error.offset),
-        (what, offset),
-        "{file}: {error}"
-    );
+    assert_eq!((error.what, error.offset), (what, offset), "{file}: {error}");
     let said = error.to_string();
-    let remedy = said
-        .strip_prefix(text)
-        .unwrap_or_else(|| panic!("{file}: {said}"));
+    let remedy = said.strip_prefix(text).unwrap_or_else(|| panic!("{file}: {said}"));
     assert!(remedy.starts_with("; "), "{file} names no remedy: {said}");
 }
 
@@ -129,9 +117,7 @@ fn says(file: &str, error: Error, what: What, offset: usize, text: &str) {
 fn no_broken_vector_is_left_out() {
     let tested = BROKEN.iter().map(|broken| broken.0).chain(BROKEN_MEMBERS);
     let vectors = vectors::all();
-    let broken = vectors
-        .iter()
-        .filter(|vector| vector.kind.starts_with("malformed"));
+    let broken = vectors.iter().filter(|vector| vector.kind.starts_with("malformed"));
     assert_eq!(
         tested.collect::<BTreeSet<_>>(),
         broken.map(|vector| vector.file.as_str()).collect(),
@@ -145,21 +131,12 @@ fn broken_frames_are_refused_with_what_and_where_as_early_as_possible() {
         for there in 0..=bytes.len() {
             let step = decode_frame(&bytes[..there], &LIMITS);
             if there < refused_after_bytes {
-                assert!(
-                    matches!(step, Ok(Step::NeedMore { .. })),
-                    "{file} {there}: {step:?}"
-                );
+                assert!(matches!(step, Ok(Step::NeedMore { .. })), "{file} {there}: {step:?}");
             } else {
                 says(file, step.expect_err(file), what, offset, text);
             }
         }
-        says(
-            file,
-            finish(&bytes, &LIMITS).expect_err(file),
-            what,
-            offset,
-            text,
-        );
+        says(file, finish(&bytes, &LIMITS).expect_err(file), what, offset, text);
     }
 }
 
@@ -175,18 +152,12 @@ fn broken_members_are_refused_but_trailing_bytes_are_not() {
 
     let (member, package_bytes) = Member::decode(&trailing, &LIMITS).expect("accepted");
     assert_eq!((package_bytes, member.port), (77, 4000));
-    assert_eq!(
-        decode_datagram(&trailing, &LIMITS),
-        Ok(Datagram::Member(member, &[9, 9, 9]))
-    );
+    assert_eq!(decode_datagram(&trailing, &LIMITS), Ok(Datagram::Member(member, &[9, 9, 9])));
 }
 
 #[test]
 fn members_are_refused_at_every_length_but_their_own() {
-    for vector in vectors::all()
-        .iter()
-        .filter(|vector| vector.kind.ends_with("member"))
-    {
+    for vector in vectors::all().iter().filter(|vector| vector.kind.ends_with("member")) {
         let Ok((member, package_bytes)) = Member::decode(&vector.bytes, &LIMITS) else {
             continue;
         };
@@ -196,32 +167,13 @@ fn members_are_refused_at_every_length_but_their_own() {
                 ..73 => (What::MemberTruncated, there),
                 _ => (What::MemberLength, 10),
             };
-            assert_eq!(
-                (error.what, error.offset),
-                (what, offset),
-                "{} {there}",
-                vector.file
-            );
+            assert_eq!((error.what, error.offset), (what, offset), "{} {there}", vector.file);
         }
-        let limits = Limits {
-            max_member_bytes: package_bytes,
-            ..LIMITS
-        };
-        assert_eq!(
-            Member::decode(&vector.bytes, &limits),
-            Ok((member, package_bytes))
-        );
-        let limits = Limits {
-            max_member_bytes: package_bytes - 1,
-            ..LIMITS
-        };
+        let limits = Limits { max_member_bytes: package_bytes, ..LIMITS };
+        assert_eq!(Member::decode(&vector.bytes, &limits), Ok((member, package_bytes)));
+        let limits = Limits { max_member_bytes: package_bytes - 1, ..LIMITS };
         let error = Member::decode(&vector.bytes, &limits).expect_err("beyond the limit");
-        assert_eq!(
-            (error.what, error.offset),
-            (What::MemberLength, 10),
-            "{}",
-            vector.file
-        );
+        assert_eq!((error.what, error.offset), (What::MemberLength, 10), "{}", vector.file);
     }
 }
 
@@ -229,15 +181,9 @@ fn members_are_refused_at_every_length_but_their_own() {
 fn a_message_is_accepted_up_to_the_limit_and_refused_at_its_length_beyond() {
     let bytes = named("frame-size70000-syncack.bin");
     let body_bytes = bytes.len() - FRAME_OVERHEAD_BYTES;
-    let exact = Limits {
-        max_frame_bytes: body_bytes,
-        ..LIMITS
-    };
+    let exact = Limits { max_frame_bytes: body_bytes, ..LIMITS };
     assert_eq!(decode_frame(&bytes, &exact), decode_frame(&bytes, &LIMITS));
-    let less = Limits {
-        max_frame_bytes: body_bytes - 1,
-        ..LIMITS
-    };
+    let less = Limits { max_frame_bytes: body_bytes - 1, ..LIMITS };
     let refused = Error {
         what: What::FrameLength,
         offset: 7,
@@ -245,14 +191,8 @@ fn a_message_is_accepted_up_to_the_limit_and_refused_at_its_length_beyond() {
         limit: body_bytes as i64 - 1,
     };
     assert_eq!(decode_frame(&bytes[..11], &less), Err(refused));
-    let unlimited = Limits {
-        max_frame_bytes: usize::MAX,
-        max_member_bytes: usize::MAX,
-    };
-    assert_eq!(
-        decode_frame(&bytes, &unlimited),
-        decode_frame(&bytes, &LIMITS)
-    );
+    let unlimited = Limits { max_frame_bytes: usize::MAX, max_member_bytes: usize::MAX };
+    assert_eq!(decode_frame(&bytes, &unlimited), decode_frame(&bytes, &LIMITS));
 }
 
 #[test]
@@ -272,12 +212,7 @@ fn datagrams_are_one_member_or_one_message() {
 }
 
 fn fault(what: What, offset: usize, value: i64, limit: i64) -> Error {
-    Error {
-        what,
-        offset,
-        value,
-        limit,
-    }
+    Error { what, offset, value, limit }
 }
 
 fn with_int(mut bytes: Vec<u8>, at: usize, int: i32) -> Vec<u8> {
@@ -296,21 +231,13 @@ fn every_length_in_a_member_is_checked() {
         (10, 76, fault(What::MemberLength, 10, 76, 75)),
         (39, -1, fault(What::MemberCommandLength, 39, -1, 46)),
         (39, 47, fault(What::MemberCommandLength, 39, 47, 46)),
-        (
-            43,
-            i32::MAX,
-            fault(What::MemberDomainLength, 43, 2_147_483_647, 42),
-        ),
+        (43, i32::MAX, fault(What::MemberDomainLength, 43, 2_147_483_647, 42)),
         (43, 9 + 20, fault(What::MemberFields, 76, 13, 16)),
         (72, 14, fault(What::MemberPayloadLength, 72, 14, 13)),
         (72, 12, fault(What::MemberLength, 10, 75, 74)),
     ] {
         let bytes = with_int(good.clone(), at, int);
-        assert_eq!(
-            Member::decode(&bytes, &LIMITS),
-            Err(expected),
-            "{int} at {at}"
-        );
+        assert_eq!(Member::decode(&bytes, &LIMITS), Err(expected), "{int} at {at}");
     }
 }
 
@@ -319,13 +246,7 @@ fn every_byte_of_a_body_is_accounted_for() {
     let good = named("frame-size100-async-syncack.bin");
     let framed = |body: &[u8]| {
         let length = i32::try_from(body.len()).expect("short");
-        [
-            &HEADER[..],
-            &length.to_be_bytes(),
-            body,
-            &good[good.len() - 7..],
-        ]
-        .concat()
+        [&HEADER[..], &length.to_be_bytes(), body, &good[good.len() - 7..]].concat()
     };
     let body = &good[11..good.len() - 7];
     assert_eq!(framed(body), good);
@@ -342,23 +263,11 @@ fn every_byte_of_a_body_is_accounted_for() {
         // Nearly an acknowledgement.
         (&[6, 2, 4], fault(What::BodyFields, 11, 3, 4)),
     ] {
-        assert_eq!(
-            decode_frame(&framed(body), &LIMITS),
-            Err(expected),
-            "{} bytes",
-            body.len()
-        );
+        assert_eq!(decode_frame(&framed(body), &LIMITS), Err(expected), "{} bytes", body.len());
     }
-    let limits = Limits {
-        max_member_bytes: 98,
-        ..LIMITS
-    };
+    let limits = Limits { max_member_bytes: 98, ..LIMITS };
     let expected = fault(What::SenderLength, 43, 99, 98);
-    assert_eq!(
-        decode_frame(&good, &limits),
-        Err(expected),
-        "one byte beyond the limit"
-    );
+    assert_eq!(decode_frame(&good, &limits), Err(expected), "one byte beyond the limit");
 }
 
 #[test]

@@ -14,21 +14,13 @@ use ringtribe_wire::{Error, Limits, What};
 use serde_json::Value;
 use vectors::{VECTORS_COUNT, Vector, arriving, hex, named, sha256, text, whole};
 
-const LIMITS: Limits = Limits {
-    max_frame_bytes: 1 << 20,
-    max_member_bytes: 1 << 16,
-};
+const LIMITS: Limits = Limits { max_frame_bytes: 1 << 20, max_member_bytes: 1 << 16 };
 
 #[test]
 fn every_vector_by_its_kind() {
     let mut checked_count = 0;
     for vector in vectors::all() {
-        let Vector {
-            file,
-            kind,
-            bytes,
-            manifest,
-        } = &vector;
+        let Vector { file, kind, bytes, manifest } = &vector;
         match kind.as_str() {
             "member" => {
                 let member = alone(file, bytes);
@@ -43,15 +35,8 @@ fn every_vector_by_its_kind() {
             "frame" => {
                 let data = one_message(file, bytes);
                 assert_eq!(data.options, manifest["options"], "{file}: options");
-                assert_eq!(
-                    data.timestamp_ms, manifest["timestamp"],
-                    "{file}: timestamp"
-                );
-                assert_eq!(
-                    hex(data.unique_id),
-                    text(manifest, "uniqueId"),
-                    "{file}: id"
-                );
+                assert_eq!(data.timestamp_ms, manifest["timestamp"], "{file}: timestamp");
+                assert_eq!(hex(data.unique_id), text(manifest, "uniqueId"), "{file}: id");
                 same_member(file, &data.member, &manifest["member"]);
                 assert_eq!(data.message.len() as u64, manifest["msgLength"], "{file}");
                 assert_eq!(sha256(data.message), text(manifest, "msgSha256"), "{file}");
@@ -93,42 +78,15 @@ fn every_vector_by_its_kind() {
 fn same_member(file: &str, member: &Member<'_>, manifest: &Value) {
     assert_eq!(member.alive_ms, manifest["alive"], "{file}: alive");
     assert_eq!(member.port, manifest["port"], "{file}: port");
-    assert_eq!(
-        member.secure_port, manifest["securePort"],
-        "{file}: secure port"
-    );
+    assert_eq!(member.secure_port, manifest["securePort"], "{file}: secure port");
     assert_eq!(member.udp_port, manifest["udpPort"], "{file}: udp port");
     assert_eq!(hex(member.host), text(manifest, "host"), "{file}: host");
-    assert_eq!(
-        hex(member.command),
-        text(manifest, "command"),
-        "{file}: command"
-    );
-    assert_eq!(
-        hex(member.domain),
-        text(manifest, "domain"),
-        "{file}: domain"
-    );
-    assert_eq!(
-        hex(member.unique_id),
-        text(manifest, "uniqueId"),
-        "{file}: id"
-    );
-    assert_eq!(
-        hex(member.payload),
-        text(manifest, "payload"),
-        "{file}: payload"
-    );
-    assert_eq!(
-        member.is_shutdown(),
-        member.command == SHUTDOWN_COMMAND,
-        "{file}"
-    );
-    assert_eq!(
-        member.is_shutdown(),
-        file.contains("shutdown"),
-        "{file}: goodbye"
-    );
+    assert_eq!(hex(member.command), text(manifest, "command"), "{file}: command");
+    assert_eq!(hex(member.domain), text(manifest, "domain"), "{file}: domain");
+    assert_eq!(hex(member.unique_id), text(manifest, "uniqueId"), "{file}: id");
+    assert_eq!(hex(member.payload), text(manifest, "payload"), "{file}: payload");
+    assert_eq!(member.is_shutdown(), member.command == SHUTDOWN_COMMAND, "{file}");
+    assert_eq!(member.is_shutdown(), file.contains("shutdown"), "{file}: goodbye");
 }
 
 /// A member package that is all of `bytes`; encoded again it is the same.
@@ -136,38 +94,23 @@ fn alone<'a>(file: &str, bytes: &'a [u8]) -> Member<'a> {
     let (member, package_bytes) =
         Member::decode(bytes, &LIMITS).unwrap_or_else(|e| panic!("{file}: {e}"));
     assert_eq!(package_bytes, bytes.len(), "{file}: length of the package");
-    assert_eq!(
-        member.encoded_bytes(),
-        bytes.len(),
-        "{file}: encoded length"
-    );
+    assert_eq!(member.encoded_bytes(), bytes.len(), "{file}: encoded length");
     let mut encoded = Vec::new();
     member.encode(&mut encoded);
     assert_eq!(encoded, bytes, "{file}: encoded again");
-    assert_eq!(
-        decode_datagram(bytes, &LIMITS),
-        Ok(Datagram::Member(member, &[])),
-        "{file}"
-    );
+    assert_eq!(decode_datagram(bytes, &LIMITS), Ok(Datagram::Member(member, &[])), "{file}");
     member
 }
 
 /// The frame at the front; encoded again it is the same.
 fn message<'a>(file: &str, bytes: &'a [u8]) -> (ChannelData<'a>, usize) {
     let step = decode_frame(bytes, &LIMITS).unwrap_or_else(|e| panic!("{file}: {e}"));
-    let Step::Frame {
-        frame: Frame::Data(data),
-        consumed_bytes,
-    } = step
-    else {
+    let Step::Frame { frame: Frame::Data(data), consumed_bytes } = step else {
         panic!("{file}: {step:?}");
     };
     let member = alone(file, data.member_package);
     assert_eq!(member, data.member, "{file}: the member of its package");
-    let id = data
-        .unique_id
-        .try_into()
-        .unwrap_or_else(|_| panic!("{file}: id of 16 bytes"));
+    let id = data.unique_id.try_into().unwrap_or_else(|_| panic!("{file}: id of 16 bytes"));
     let mut encoded = Vec::new();
     encode_data_head(
         &mut encoded,
@@ -177,11 +120,7 @@ fn message<'a>(file: &str, bytes: &'a [u8]) -> (ChannelData<'a>, usize) {
         data.member_package,
         data.message.len(),
     );
-    assert_eq!(
-        encoded.len(),
-        data_head_bytes(data.member_package.len()),
-        "{file}: head"
-    );
+    assert_eq!(encoded.len(), data_head_bytes(data.member_package.len()), "{file}: head");
     encoded.extend(data.message);
     encoded.extend(FOOTER);
     assert_eq!(encoded, bytes[..consumed_bytes], "{file}: encoded again");
@@ -191,16 +130,8 @@ fn message<'a>(file: &str, bytes: &'a [u8]) -> (ChannelData<'a>, usize) {
 fn one_message<'a>(file: &str, bytes: &'a [u8]) -> ChannelData<'a> {
     let (data, consumed_bytes) = message(file, bytes);
     assert_eq!(consumed_bytes, bytes.len(), "{file}: one frame");
-    assert_eq!(
-        finish(bytes, &LIMITS),
-        Ok(()),
-        "{file}: the stream may end after it"
-    );
-    assert_eq!(
-        decode_datagram(bytes, &LIMITS),
-        Ok(Datagram::Broadcast(data)),
-        "{file}"
-    );
+    assert_eq!(finish(bytes, &LIMITS), Ok(()), "{file}: the stream may end after it");
+    assert_eq!(decode_datagram(bytes, &LIMITS), Ok(Datagram::Broadcast(data)), "{file}");
     data
 }
 
@@ -251,30 +182,19 @@ fn stream(file: &str, bytes: &[u8], manifest: &Value) {
     } else {
         // The third frame is as long as the second but for its message: 10 bytes are cut off.
         let error = end.expect_err(file);
-        assert_eq!(
-            (error.what, error.offset),
-            (What::FrameTruncated, bytes.len()),
-            "{file}"
-        );
+        assert_eq!((error.what, error.offset), (What::FrameTruncated, bytes.len()), "{file}");
         assert_eq!(error.value, leftover_bytes as i64, "{file}");
         assert_eq!(error.limit, leftover_bytes as i64 + 10, "{file}");
     }
 }
 
 fn usize_of(value: &Value) -> usize {
-    value
-        .as_u64()
-        .and_then(|value| usize::try_from(value).ok())
-        .expect("a length")
+    value.as_u64().and_then(|value| usize::try_from(value).ok()).expect("a length")
 }
 
 /// The generator's messages; the manifest gives only their lengths for these vectors.
 fn pattern(bytes: usize) -> Vec<u8> {
-    (0..=u8::MAX)
-        .cycle()
-        .map(|at| at.wrapping_mul(7).wrapping_add(3))
-        .take(bytes)
-        .collect()
+    (0..=u8::MAX).cycle().map(|at| at.wrapping_mul(7).wrapping_add(3)).take(bytes).collect()
 }
 
 /// What the interceptors append or replace stays in the message; the frame is as any other.
@@ -287,17 +207,9 @@ fn intercepted(file: &str, data: ChannelData<'_>, manifest: &Value) {
             let index = file.as_bytes()["icpt-frag-".len()] - b'1';
             let piece = original.chunks(100).nth(index.into()).expect("a piece");
             let tail = [0, 0, 0, index, 0, 0, 0, 3, 1];
-            assert_eq!(
-                message,
-                [piece, &tail].concat(),
-                "{file}: piece, index, count, 1"
-            );
+            assert_eq!(message, [piece, &tail].concat(), "{file}: piece, index, count, 1");
             let first = named("icpt-frag-1of3.bin");
-            assert_eq!(
-                data.unique_id,
-                one_message(file, &first).unique_id,
-                "{file}: shared id"
-            );
+            assert_eq!(data.unique_id, one_message(file, &first).unique_id, "{file}: shared id");
         }
         "icpt-frag-small.bin" => assert_eq!(message, with(&[0]), "{file}"),
         "icpt-order-1of3.bin" => assert_eq!(message, with(&[0, 0, 0, 1]), "{file}"),
@@ -307,19 +219,11 @@ fn intercepted(file: &str, data: ChannelData<'_>, manifest: &Value) {
         "icpt-2pc-2of2.bin" => {
             let first = named("icpt-2pc-1of2.bin");
             let first = one_message(file, &first);
-            assert_eq!(
-                (message.len(), &message[16..32]),
-                (48, first.unique_id),
-                "{file}"
-            );
+            assert_eq!((message.len(), &message[16..32]), (48, first.unique_id), "{file}");
             assert_ne!(data.unique_id, first.unique_id, "{file}");
         }
         "icpt-gzip.bin" => {
-            assert_eq!(
-                (data.options & 0x100, &message[..2]),
-                (0x100, &[0x1f, 0x8b][..]),
-                "{file}"
-            );
+            assert_eq!((data.options & 0x100, &message[..2]), (0x100, &[0x1f, 0x8b][..]), "{file}");
         }
         "icpt-encrypt-gcm.bin" => assert_eq!(message.len(), 12 + 8 + original.len() + 16, "{file}"),
         "icpt-encrypt-cbc.bin" => {
@@ -364,21 +268,14 @@ fn streams_come_out_the_same_however_they_are_cut() {
     for vector in vectors::all().iter().filter(|vector| vector.is_stream()) {
         let (file, bytes) = (&vector.file, &vector.bytes);
         let expected = whole(bytes, &LIMITS);
-        assert_eq!(
-            arriving(bytes, 1..=bytes.len(), &LIMITS),
-            expected,
-            "{file} byte by byte"
-        );
+        assert_eq!(arriving(bytes, 1..=bytes.len(), &LIMITS), expected, "{file} byte by byte");
         for split in 0..=bytes.len() {
             let outcome = arriving(bytes, [split, bytes.len()], &LIMITS);
             assert_eq!(outcome, expected, "{file} split at {split}");
             split_count += 1;
         }
     }
-    assert!(
-        split_count > 70_157,
-        "the longest vector alone has more splits"
-    );
+    assert!(split_count > 70_157, "the longest vector alone has more splits");
 }
 
 #[test]
@@ -401,11 +298,7 @@ fn truncated_streams_ask_for_more_and_an_end_there_is_an_error() {
                 value: there as i64,
                 limit: frame_bytes.unwrap_or(FRAME_OVERHEAD_BYTES) as i64,
             };
-            assert_eq!(
-                finish(&bytes[..there], &LIMITS),
-                Err(error),
-                "{file} {there}"
-            );
+            assert_eq!(finish(&bytes[..there], &LIMITS), Err(error), "{file} {there}");
         }
     }
     assert_eq!(finish(&[], &LIMITS), Ok(()));

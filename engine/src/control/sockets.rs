@@ -153,8 +153,7 @@ pub(super) fn join(config: &Config) -> Result<std::net::UdpSocket, MulticastErro
     let group = SocketAddr::new(config.mcast_addr, config.mcast_port);
     let bind = config.mcast_bind_addr;
     let made = (|| {
-        let socket =
-            Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_reuse_address(true)?;
         match (config.mcast_addr, bind) {
             (IpAddr::V4(address), interface) => {

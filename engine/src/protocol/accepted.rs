@@ -39,7 +39,9 @@ struct DueAck {
 enum Reading {
     Armed,
     /// Asked to pause; `resume` if it was wanted again before it was obeyed.
-    Pausing { resume: bool },
+    Pausing {
+        resume: bool,
+    },
     Paused,
     Ended,
 }
@@ -463,13 +465,7 @@ impl Accepted {
     }
 
     /// Closes; the worker forgets the connection when the kernel has let go of it.
-    pub(crate) fn close(
-        &mut self,
-        reset: bool,
-        lines: &Lines,
-        shared: &Shared,
-        io: &mut impl Io,
-    ) {
+    pub(crate) fn close(&mut self, reset: bool, lines: &Lines, shared: &Shared, io: &mut impl Io) {
         if std::mem::replace(&mut self.closing, true) {
             return;
         }
@@ -535,8 +531,11 @@ impl Lines {
         {
             state.remove(oldest);
         }
-        let ended =
-            state.iter().filter(|k| (k.closed || k.held) && k.sender == sender).map(|k| k.line).collect();
+        let ended = state
+            .iter()
+            .filter(|k| (k.closed || k.held) && k.sender == sender)
+            .map(|k| k.line)
+            .collect();
         state.push(KnownLine { sender, line, closed: false, held: false });
         ended
     }

@@ -40,7 +40,8 @@ impl Peer {
     fn new(entry: &MemberEntry, lanes_count: usize, settled: Option<Instant>) -> Self {
         let ordered_count = lanes_count.div_ceil(2);
         // One more than the lanes for data: the last is the reply lane.
-        let lanes = (0..=lanes_count).map(|_| Lane::new(entry.id, entry.address, settled)).collect();
+        let lanes =
+            (0..=lanes_count).map(|_| Lane::new(entry.id, entry.address, settled)).collect();
         Self { lanes, ordered_count }
     }
 
@@ -62,7 +63,10 @@ impl Peer {
 
 #[derive(Debug)]
 enum Role {
-    Lane { member: MemberId, lane: usize },
+    Lane {
+        member: MemberId,
+        lane: usize,
+    },
     Accepted(Box<Accepted>),
     /// Nobody's any more; the kernel still holds something.
     Leaving,
@@ -129,10 +133,8 @@ impl WorkerCore {
         }
         let lanes_count = self.lanes_count;
         let settled = self.settling.get(&entry.address).copied();
-        let peer = self
-            .peers
-            .entry(entry.id)
-            .or_insert_with(|| Peer::new(&entry, lanes_count, settled));
+        let peer =
+            self.peers.entry(entry.id).or_insert_with(|| Peer::new(&entry, lanes_count, settled));
         let lane = if planted!(self.shared, AnyLane) {
             index.wrapping_add(message.payload_bytes) % peer.lanes.len()
         } else {
@@ -241,9 +243,8 @@ impl WorkerCore {
             }
             Some(Role::Accepted(mut accepted)) => {
                 self.accepted_count -= 1;
-                self.orphans.extend(
-                    accepted.running().map(|(sequence, seen)| ((conn, sequence), seen)),
-                );
+                self.orphans
+                    .extend(accepted.running().map(|(sequence, seen)| ((conn, sequence), seen)));
             }
             Some(Role::Leaving) | None => {}
         }

@@ -55,11 +55,20 @@ impl Queued {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    BackOff { until: Instant },
-    Connecting { request: u64 },
-    Open { conn: ConnId },
+    BackOff {
+        until: Instant,
+    },
+    Connecting {
+        request: u64,
+    },
+    Open {
+        conn: ConnId,
+    },
     /// Closed for the core, but the kernel may still hold a batch.
-    Closing { conn: ConnId, retry: bool },
+    Closing {
+        conn: ConnId,
+        retry: bool,
+    },
 }
 
 /// See the module.
@@ -438,10 +447,9 @@ impl Lane {
         let unconfirmed_count = std::mem::take(&mut self.unconfirmed_count);
         if unconfirmed_count > 0 {
             count(&shared.counters.unconfirmed_count, unconfirmed_count);
-            shared.deliveries.event(Event::Gap {
-                member: self.member,
-                messages_count: unconfirmed_count,
-            });
+            shared
+                .deliveries
+                .event(Event::Gap { member: self.member, messages_count: unconfirmed_count });
         }
         if std::mem::take(&mut self.unsettled) {
             self.back_off(if planted!(shared, NoSettling) { 0 } else { SETTLE_MS }, io);
@@ -472,8 +480,9 @@ impl Lane {
     /// would be credited to the next message.
     pub(crate) fn expire(&mut self, shared: &Shared, io: &mut impl Io) -> Ask {
         let now = io.now();
-        let is_late =
-            |queued: &Queued| queued.message.mode != AckMode::None && queued.message.deadline <= now;
+        let is_late = |queued: &Queued| {
+            queued.message.mode != AckMode::None && queued.message.deadline <= now
+        };
         let kept = std::mem::take(&mut self.queue);
         self.queued_bytes = 0;
         for queued in kept {
@@ -485,8 +494,8 @@ impl Lane {
                 self.queue.push_back(queued);
             }
         }
-        let late_on_wire = self.awaiting.as_ref().is_some_and(is_late)
-            || self.writing.back().is_some_and(is_late);
+        let late_on_wire =
+            self.awaiting.as_ref().is_some_and(is_late) || self.writing.back().is_some_and(is_late);
         if let (true, State::Open { conn }) = (late_on_wire, self.state) {
             count(&shared.counters.ack_timeouts_count, 1);
             if let Some(awaited) = self.awaiting.take() {

@@ -217,7 +217,11 @@ impl ConnectionRecord {
                     .as_ref()
                     .filter(|(at, _)| other.number > self.number && now.ms_since(*at) < window_ms)
                     .map(|(_, seen)| seen);
-                [resent, overtaken].into_iter().flatten().find(|seen| seen.digest == digest).cloned()
+                [resent, overtaken]
+                    .into_iter()
+                    .flatten()
+                    .find(|seen| seen.digest == digest)
+                    .cloned()
             })
         } else {
             None

@@ -365,13 +365,7 @@ impl Membership {
         }
     }
 
-    fn datagram(
-        &mut self,
-        bytes: &[u8],
-        from: SocketAddr,
-        now: Instant,
-        out: &mut Vec<Output>,
-    ) {
+    fn datagram(&mut self, bytes: &[u8], from: SocketAddr, now: Instant, out: &mut Vec<Output>) {
         if !self.receiving {
             return;
         }
@@ -398,13 +392,7 @@ impl Membership {
             && member.host == self.local.host.as_slice()
     }
 
-    fn heard(
-        &mut self,
-        member: &Member<'_>,
-        package: &[u8],
-        now: Instant,
-        out: &mut Vec<Output>,
-    ) {
+    fn heard(&mut self, member: &Member<'_>, package: &[u8], now: Instant, out: &mut Vec<Output>) {
         if self.is_local(member) {
             return;
         }

@@ -73,11 +73,7 @@ impl Lent {
 
 impl Buffers {
     /// `count` buffers, a power of two up to 32,768, of `each_bytes`, registered with `ring`.
-    pub(super) fn register(
-        ring: &IoUring,
-        count: u16,
-        each_bytes: u32,
-    ) -> Result<Self, RingError> {
+    pub(super) fn register(ring: &IoUring, count: u16, each_bytes: u32) -> Result<Self, RingError> {
         let no_memory = || RingError::System {
             doing: "allocating receive buffers",
             error: std::io::ErrorKind::OutOfMemory.into(),
@@ -89,7 +85,12 @@ impl Buffers {
         // SAFETY: `entries` is page-aligned, zeroed, holds `count` entries, and is not freed before
         // the ring is: `RingIo` drops its ring first.
         unsafe {
-            ring.submitter().register_buf_ring_with_flags(entries.start.as_ptr() as u64, count, GROUP, 0)
+            ring.submitter().register_buf_ring_with_flags(
+                entries.start.as_ptr() as u64,
+                count,
+                GROUP,
+                0,
+            )
         }
         .map_err(|error| RingError::System { doing: "registering receive buffers", error })?;
         let mut buffers = Self { memory, entries, count, each_bytes, tail: 0 };

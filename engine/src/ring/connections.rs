@@ -31,7 +31,10 @@ impl SendOp {
             .take(IOVECS_LIMIT_COUNT)
             .map(|segment| {
                 let bytes = &segment.as_slice()[std::mem::take(&mut skip_bytes)..];
-                nix::libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+                nix::libc::iovec {
+                    iov_base: bytes.as_ptr().cast_mut().cast(),
+                    iov_len: bytes.len(),
+                }
             })
             .collect();
         // SAFETY: a msghdr of zeros is valid: no name, no control data, no iovecs.

@@ -44,13 +44,7 @@ impl RingSettings {
     /// For worker `worker` of a node that opened at `started`; `seed` from outside.
     #[must_use]
     pub const fn new(worker: u16, started: std::time::Instant, seed: u64) -> Self {
-        Self {
-            worker,
-            started,
-            seed,
-            buffers_count: BUFFERS_COUNT,
-            buffer_bytes: BUFFER_BYTES,
-        }
+        Self { worker, started, seed, buffers_count: BUFFERS_COUNT, buffer_bytes: BUFFER_BYTES }
     }
 
     /// With other receive buffers: `count` a power of two.
@@ -370,8 +364,7 @@ impl RingIo {
                 let error = Errno(-result);
                 let transient = [nix::libc::ENOBUFS, nix::libc::ECANCELED, nix::libc::EINTR];
                 if transient.contains(&error.0) {
-                    self.counters.out_of_buffers_count +=
-                        u64::from(error.0 == nix::libc::ENOBUFS);
+                    self.counters.out_of_buffers_count += u64::from(error.0 == nix::libc::ENOBUFS);
                 } else if !closing && !conn.receive_ended {
                     conn.receive_ended = true;
                     conn.wanted = Wanted::No;
@@ -506,8 +499,7 @@ impl Io for RingIo {
 
     fn send(&mut self, id: ConnId, batch: SendBatch) {
         let op = SendOp::new(batch);
-        let Some(conn) = self.connections.get(id).filter(|c| !c.closing && c.send.is_none())
-        else {
+        let Some(conn) = self.connections.get(id).filter(|c| !c.closing && c.send.is_none()) else {
             let batch = std::cell::RefCell::new(Some(op.batch));
             let result = Err(Errno(nix::libc::ENOTCONN));
             self.events.push_back(OwnedEvent::Sent { conn: id, batch, result });

@@ -45,10 +45,9 @@ impl fmt::Display for RingError {
                 };
                 write!(f, "io_uring is refused here ({error}): {remedy}")
             }
-            Self::Lacks { operation } => write!(
-                f,
-                "this kernel's io_uring lacks {operation}: run Linux 6.0 or newer"
-            ),
+            Self::Lacks { operation } => {
+                write!(f, "this kernel's io_uring lacks {operation}: run Linux 6.0 or newer")
+            }
             Self::System { doing, error } => write!(
                 f,
                 "{doing} failed ({error}): raise the limits of memory, locked memory (ulimit -l) \

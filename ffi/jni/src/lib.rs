@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jni_sys::{
-    JNI_ERR, JNI_VERSION_1_8, JNIEnv, JavaVM, jboolean, jbyteArray, jclass, jint, jintArray,
-    jlong, jlongArray, jobject,
+    JNI_ERR, JNI_VERSION_1_8, JNIEnv, JavaVM, jboolean, jbyteArray, jclass, jint, jintArray, jlong,
+    jlongArray, jobject,
 };
 use ringtribe::config::Config;
 use ringtribe::delivery::{Delivery, PollEnd, Polled, PollerClass};
@@ -26,8 +26,8 @@ use ringtribe::status::Status;
 use ringtribe::submit::Envelope;
 use ringtribe_ffi::guard::guarded;
 use ringtribe_ffi::handle::Table;
-use ringtribe_wire::tribes::payload::{Kind, classify};
 use ringtribe_wire::tribes;
+use ringtribe_wire::tribes::payload::{Kind, classify};
 
 use crate::env::Env;
 use crate::records::{HEADER_BYTES, MORE_POLLERS, Writer};
@@ -77,8 +77,11 @@ fn failed(env: Env, error: jbyteArray, text: &str) -> jint {
 
 fn parts(envelope: (jint, jlong), env: Env, unique_id: jbyteArray) -> Option<Envelope> {
     let mut id = [0; 16];
-    env.read(unique_id, 0, &mut id)
-        .then_some(Envelope { options: envelope.0, timestamp_ms: envelope.1, unique_id: id })
+    env.read(unique_id, 0, &mut id).then_some(Envelope {
+        options: envelope.0,
+        timestamp_ms: envelope.1,
+        unique_id: id,
+    })
 }
 
 /// Refuses a second load: two copies would not share their state.
@@ -277,8 +280,8 @@ pub unsafe extern "system" fn Java_org_ringtribe_Bridge_enter(
         let open = NODES.get(handle).ok_or(Status::Closed)?;
         let package = env.bytes(package);
         let limits = ringtribe_wire::Limits::default();
-        let (member, _) = tribes::Member::decode(&package, &limits)
-            .map_err(|_| Status::BadArgument)?;
+        let (member, _) =
+            tribes::Member::decode(&package, &limits).map_err(|_| Status::BadArgument)?;
         let member = open.node.enter(&Identity::of(&member), &package)?;
         jlong::try_from(member.to_bits()).map_err(|_| Status::Bug)
     };
@@ -433,14 +436,19 @@ pub unsafe extern "system" fn Java_org_ringtribe_Bridge_poll(
         else {
             return POLL_NEED - jint::try_from(POLL_ROOM_BYTES).unwrap_or(0);
         };
-        let class =
-            if reserved { PollerClass::Reserved } else { PollerClass::General };
+        let class = if reserved { PollerClass::Reserved } else { PollerClass::General };
         let timeout = Duration::from_millis(u64::try_from(timeout).unwrap_or(0));
         let mut taken = Vec::new();
         let room_bytes = capacity - HEADER_BYTES;
         let end = open.node.poll(class, room_bytes, BATCH_COUNT, timeout, &mut taken);
         let flags = match end {
-            PollEnd::Taken { more_pollers } => if more_pollers { MORE_POLLERS } else { 0 },
+            PollEnd::Taken { more_pollers } => {
+                if more_pollers {
+                    MORE_POLLERS
+                } else {
+                    0
+                }
+            }
             PollEnd::TimedOut => return 0,
             PollEnd::Closed => return POLL_CLOSED,
             PollEnd::Need(bytes) => {
@@ -508,7 +516,8 @@ pub unsafe extern "system" fn Java_org_ringtribe_Bridge_describe(
     let env = unsafe { Env::new(env) };
     guarded(negated(Status::Bug), || {
         let Some(open) = NODES.get(handle) else { return negated(Status::Closed) };
-        let mut lines = format!("backend={}\nboot_id={:?}\n", open.node.backend(), open.node.boot_id());
+        let mut lines =
+            format!("backend={}\nboot_id={:?}\n", open.node.backend(), open.node.boot_id());
         for (name, value) in open.node.stats() {
             lines.push_str(&format!("{name}={value}\n"));
         }

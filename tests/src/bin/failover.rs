@@ -142,8 +142,7 @@ fn run(stage: &Stage, arguments: &[String]) -> Result<(), String> {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let stage =
-        Stage { colour: std::io::stdout().is_terminal(), started: Instant::now() };
+    let stage = Stage { colour: std::io::stdout().is_terminal(), started: Instant::now() };
     match run(&stage, &arguments) {
         Ok(()) => {
             println!("\nIt held: two Tomcats, two kills, no session lost.");

@@ -18,8 +18,7 @@ fn main() -> ExitCode {
     let start = number(&arguments, "--start", 0);
     let seeds_count = number(&arguments, "--seeds", 1000);
     let clock = Instant::now();
-    let (mut delivered, mut acknowledged, mut failed, mut duplicates, mut events) =
-        (0, 0, 0, 0, 0);
+    let (mut delivered, mut acknowledged, mut failed, mut duplicates, mut events) = (0, 0, 0, 0, 0);
     let mut broken_count = 0;
     for seed in start..start + seeds_count {
         let report = play(seed, Faults::of(seed), None);
@@ -31,7 +30,9 @@ fn main() -> ExitCode {
         if let Some(sentence) = report.broken {
             broken_count += 1;
             println!("seed {seed}: broken: {sentence}");
-            println!("  replay: cargo run --release -p ringtribe-tests --bin sim -- --start {seed} --seeds 1");
+            println!(
+                "  replay: cargo run --release -p ringtribe-tests --bin sim -- --start {seed} --seeds 1"
+            );
         }
     }
     println!(

@@ -132,7 +132,8 @@ impl Checker {
             let mut missing = None;
             for (number, message) in &self.messages {
                 for node in &message.to {
-                    if !message.failed.contains(node) && !self.accepted.contains(&(*node, *number)) {
+                    if !message.failed.contains(node) && !self.accepted.contains(&(*node, *number))
+                    {
                         missing = Some((*number, *node));
                     }
                 }

@@ -202,9 +202,8 @@ impl World {
             }
             self.now = at;
             self.events_count += 1;
-            self.fingerprint = (self.fingerprint ^ at ^ id)
-                .rotate_left(13)
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.fingerprint =
+                (self.fingerprint ^ at ^ id).rotate_left(13).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             if let Some(happening) = self.happenings.remove(&id) {
                 self.happen(happening);
                 self.settle_effects();
@@ -332,9 +331,7 @@ impl World {
             }
             Some(Stimulus::Other(what)) => {
                 let event = match what {
-                    Occurrence::Connected { request, conn } => {
-                        IoEvent::Connected { request, conn }
-                    }
+                    Occurrence::Connected { request, conn } => IoEvent::Connected { request, conn },
                     Occurrence::ConnectFailed { request, error } => {
                         IoEvent::ConnectFailed { request, error }
                     }
@@ -419,15 +416,7 @@ impl World {
         node.next_accepting += 1;
         let place = Place { node: to, life: node.life, worker };
         let peer = address_of_client(from.node);
-        self.net.open(
-            from,
-            place,
-            request,
-            peer,
-            self.now,
-            &mut self.random,
-            &mut self.effects,
-        );
+        self.net.open(from, place, request, peer, self.now, &mut self.random, &mut self.effects);
     }
 
     fn membership(&mut self, node: usize, life: Option<u32>, input: Input<'_>) {
@@ -474,8 +463,7 @@ impl World {
     /// The application takes what is there, and starts listeners if it has pollers left.
     fn poll(&mut self, node: usize, life: u32) {
         let now = self.now;
-        let Some(running) = self.nodes[node].as_mut().filter(|running| running.life == life)
-        else {
+        let Some(running) = self.nodes[node].as_mut().filter(|running| running.life == life) else {
             return;
         };
         let mut taken = Vec::new();
@@ -537,8 +525,7 @@ impl World {
 
     fn listener_ends(&mut self, node: usize, life: u32, listener: u64) {
         let fail = self.faults.fail_listener;
-        let Some(running) = self.nodes[node].as_mut().filter(|running| running.life == life)
-        else {
+        let Some(running) = self.nodes[node].as_mut().filter(|running| running.life == life) else {
             return;
         };
         for delivery in running.listeners.remove(&listener).unwrap_or_default() {
@@ -559,8 +546,7 @@ impl World {
         let now = self.now;
         self.soon(100_000, 20 * MS, Happening::Submit { node, life });
         let random = &mut self.random;
-        let Some(running) = self.nodes[node].as_mut().filter(|running| running.life == life)
-        else {
+        let Some(running) = self.nodes[node].as_mut().filter(|running| running.life == life) else {
             return;
         };
         let members: Vec<MemberId> =
@@ -598,8 +584,7 @@ impl World {
         let failed = Vec::new();
         let message = Submitted { from: (node, life), key, mode, to, at: now, done: false, failed };
         self.checker.submitted(number, message);
-        let routed =
-            running.shared.route(builder, engine_key, false, &members, deadline, waiter);
+        let routed = running.shared.route(builder, engine_key, false, &members, deadline, waiter);
         match routed.try_admit() {
             Ok(tokens) => running.shared.dispatch(routed, tokens),
             // A caller would wait for room; this one gives up at once.

@@ -53,9 +53,18 @@ impl Faults {
         match seed % 5 {
             0 => Self::NONE,
             1 => Self { lose_connection: 20, ..Self::NONE },
-            2 => Self { lose_connection: 60, lose_datagram: 50, crashes_count: 0, fail_listener: 50 },
-            3 => Self { lose_connection: 5, lose_datagram: 50, crashes_count: 3, fail_listener: 20 },
-            _ => Self { lose_connection: 30, lose_datagram: 100, crashes_count: 2, fail_listener: 10 },
+            2 => {
+                Self { lose_connection: 60, lose_datagram: 50, crashes_count: 0, fail_listener: 50 }
+            }
+            3 => {
+                Self { lose_connection: 5, lose_datagram: 50, crashes_count: 3, fail_listener: 20 }
+            }
+            _ => Self {
+                lose_connection: 30,
+                lose_datagram: 100,
+                crashes_count: 2,
+                fail_listener: 10,
+            },
         }
     }
 }
@@ -63,14 +72,33 @@ impl Faults {
 /// What happens to a worker.
 #[derive(Debug)]
 pub(super) enum Occurrence {
-    Connected { request: u64, conn: ConnId },
-    ConnectFailed { request: u64, error: Errno },
-    Accepted { conn: ConnId, peer: SocketAddr },
+    Connected {
+        request: u64,
+        conn: ConnId,
+    },
+    ConnectFailed {
+        request: u64,
+        error: Errno,
+    },
+    Accepted {
+        conn: ConnId,
+        peer: SocketAddr,
+    },
     /// Look whether bytes are there for it.
-    Readable { conn: ConnId },
-    Paused { conn: ConnId },
-    Sent { conn: ConnId, batch: SendBatch, result: Result<usize, Errno> },
-    Closed { conn: ConnId },
+    Readable {
+        conn: ConnId,
+    },
+    Paused {
+        conn: ConnId,
+    },
+    Sent {
+        conn: ConnId,
+        batch: SendBatch,
+        result: Result<usize, Errno>,
+    },
+    Closed {
+        conn: ConnId,
+    },
 }
 
 /// What leaves the kernel.
@@ -282,11 +310,7 @@ impl Net {
             other.incoming.bytes.push_back((arrives, bytes));
         }
         if let Some((place, conn)) = peer {
-            effects.push(Effect::At {
-                at: arrives,
-                place,
-                what: Occurrence::Readable { conn },
-            });
+            effects.push(Effect::At { at: arrives, place, what: Occurrence::Readable { conn } });
         }
         answer(Ok(sent_bytes), batch, random, effects);
         if lost {

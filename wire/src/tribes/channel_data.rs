@@ -51,14 +51,7 @@ impl<'a> ChannelData<'a> {
                 limit: number(body.len() - reader.left_bytes()),
             });
         }
-        Ok(Self {
-            options,
-            timestamp_ms,
-            unique_id,
-            member,
-            member_package,
-            message,
-        })
+        Ok(Self { options, timestamp_ms, unique_id, member, member_package, message })
     }
 }
 

@@ -32,17 +32,15 @@ pub fn decode_datagram<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Datagram<
         limit: number(expected_bytes),
     };
     match decode_frame(bytes, limits)? {
-        Step::Frame {
-            frame: Frame::Data(data),
-            consumed_bytes,
-        } if consumed_bytes == bytes.len() => Ok(Datagram::Broadcast(data)),
+        Step::Frame { frame: Frame::Data(data), consumed_bytes }
+            if consumed_bytes == bytes.len() =>
+        {
+            Ok(Datagram::Broadcast(data))
+        }
         Step::Frame { consumed_bytes, .. } if consumed_bytes < bytes.len() => {
             Err(wrong(consumed_bytes))
         }
-        Step::Frame { .. } => Err(Error {
-            what: What::DatagramAck,
-            ..wrong(0)
-        }),
+        Step::Frame { .. } => Err(Error { what: What::DatagramAck, ..wrong(0) }),
         Step::NeedMore { frame_bytes } => Err(wrong(frame_bytes.unwrap_or(0))),
     }
 }

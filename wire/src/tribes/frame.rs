@@ -72,24 +72,17 @@ pub fn decode_frame<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Step<'a>, Er
         })?;
     let frame_bytes = body_bytes + FRAME_OVERHEAD_BYTES;
     let footer_at = PREFIX_BYTES + body_bytes;
-    let footer = bytes
-        .get(footer_at..frame_bytes.min(bytes.len()))
-        .unwrap_or(&[]);
+    let footer = bytes.get(footer_at..frame_bytes.min(bytes.len())).unwrap_or(&[]);
     marker(footer, &FOOTER, What::FrameFooter, footer_at)?;
     if bytes.len() < frame_bytes {
-        return Ok(Step::NeedMore {
-            frame_bytes: Some(frame_bytes),
-        });
+        return Ok(Step::NeedMore { frame_bytes: Some(frame_bytes) });
     }
     let frame = match &bytes[PREFIX_BYTES..footer_at] {
         [0x06, 0x02, 0x03] => Frame::Ack,
         [0x0b, 0x00, 0x05] => Frame::FailAck,
         body => Frame::Data(ChannelData::decode(body, PREFIX_BYTES, limits)?),
     };
-    Ok(Step::Frame {
-        frame,
-        consumed_bytes: frame_bytes,
-    })
+    Ok(Step::Frame { frame, consumed_bytes: frame_bytes })
 }
 
 /// Judges what is left when the stream has ended: nothing may be, but whole frames that the caller
@@ -101,10 +94,8 @@ pub fn decode_frame<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Step<'a>, Er
 pub fn finish(mut rest: &[u8], limits: &Limits) -> Result<(), Error> {
     let mut passed_bytes = 0;
     while !rest.is_empty() {
-        let step = decode_frame(rest, limits).map_err(|error| Error {
-            offset: passed_bytes + error.offset,
-            ..error
-        })?;
+        let step = decode_frame(rest, limits)
+            .map_err(|error| Error { offset: passed_bytes + error.offset, ..error })?;
         match step {
             Step::Frame { consumed_bytes, .. } => {
                 passed_bytes += consumed_bytes;

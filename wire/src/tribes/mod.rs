@@ -19,16 +19,14 @@ pub use frame::{
 pub use member::{Member, SHUTDOWN_COMMAND};
 
 /// The message of a liveness probe (`TcpFailureDetector.TCP_FAIL_DETECT`).
-pub const TCP_FAILURE_DETECTOR_MAGIC: [u8; 64] = hex(
-    b"4fa77348798243c99f6f8980a15b07147dd9525bebf1439ab77ebe8f81671eb6\
-      3715be87457e4ca8bf0a4d135338153255f694b73afa407891047dd77284c0d5",
-);
+pub const TCP_FAILURE_DETECTOR_MAGIC: [u8; 64] =
+    hex(b"4fa77348798243c99f6f8980a15b07147dd9525bebf1439ab77ebe8f81671eb6\
+      3715be87457e4ca8bf0a4d135338153255f694b73afa407891047dd77284c0d5");
 
 /// The message of a ping (`TcpPingInterceptor.TCP_PING_DATA`).
-pub const TCP_PING_MAGIC: [u8; 64] = hex(
-    b"4fa7734879df43c99f6f8980a15b07147dd9525bebdf439ab77ebe8f81671eb6\
-      3715be8745214ca8bf0a4d135338153255f694b73adf217891047dd77284c0d5",
-);
+pub const TCP_PING_MAGIC: [u8; 64] =
+    hex(b"4fa7734879df43c99f6f8980a15b07147dd9525bebdf439ab77ebe8f81671eb6\
+      3715be8745214ca8bf0a4d135338153255f694b73adf217891047dd77284c0d5");
 
 const fn hex(text: &[u8; 128]) -> [u8; 64] {
     const fn digit(character: u8) -> u8 {

@@ -61,9 +61,7 @@ pub fn classify(message: &[u8]) -> Kind {
         return Kind::Other;
     };
     match utf(&mut rest) {
-        Some(SESSION) => Kind::Session {
-            event: session_event(rest).unwrap_or(0),
-        },
+        Some(SESSION) => Kind::Session { event: session_event(rest).unwrap_or(0) },
         Some(RPC) => rpc_reply(rest).map_or(Kind::Other, |reply| Kind::Rpc { reply }),
         Some(NO_RPC_REPLY) => Kind::NoRpcReply,
         _ => Kind::Other,
@@ -128,12 +126,8 @@ impl Class {
     /// which is empty for every class that an `ObjectOutputStream` itself describes.
     fn read(rest: &mut &[u8]) -> Option<Self> {
         take(rest, 8)?;
-        let mut class = Self {
-            flags: byte(rest)?,
-            primitive_bytes: 0,
-            objects_count: 0,
-            event_at: None,
-        };
+        let mut class =
+            Self { flags: byte(rest)?, primitive_bytes: 0, objects_count: 0, event_at: None };
         let fields_count = short(rest)?;
         if fields_count > FIELDS_LIMIT_COUNT {
             return None;

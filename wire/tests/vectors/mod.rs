@@ -49,30 +49,16 @@ pub(crate) fn all() -> Vec<Vector> {
                 "{file}: content differs from the manifest"
             );
             let kind = text(&manifest, "kind").to_owned();
-            Vector {
-                file,
-                kind,
-                bytes,
-                manifest,
-            }
+            Vector { file, kind, bytes, manifest }
         })
         .collect();
     let listed: BTreeSet<String> = vectors.iter().map(|vector| vector.file.clone()).collect();
     let present: BTreeSet<String> = fs::read_dir(&directory)
         .expect("testdata/tribes")
-        .map(|entry| {
-            entry
-                .expect("entry")
-                .file_name()
-                .into_string()
-                .expect("UTF-8")
-        })
+        .map(|entry| entry.expect("entry").file_name().into_string().expect("UTF-8"))
         .filter(|name| name.ends_with(".bin"))
         .collect();
-    assert_eq!(
-        present, listed,
-        "the manifest lists other files than there are"
-    );
+    assert_eq!(present, listed, "the manifest lists other files than there are");
     assert_eq!(listed.len(), VECTORS_COUNT);
     vectors
 }
@@ -83,9 +69,7 @@ pub(crate) fn named(name: &str) -> Vec<u8> {
 }
 
 pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value[field]
-        .as_str()
-        .unwrap_or_else(|| panic!("no text {field} in {value}"))
+    value[field].as_str().unwrap_or_else(|| panic!("no text {field} in {value}"))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -114,34 +98,21 @@ pub(crate) fn arriving<'a>(
     ends: impl IntoIterator<Item = usize>,
     limits: &Limits,
 ) -> Outcome<'a> {
-    let mut outcome = Outcome {
-        frames: Vec::new(),
-        stopped_at: 0,
-        error: None,
-        wanted_bytes: None,
-    };
+    let mut outcome =
+        Outcome { frames: Vec::new(), stopped_at: 0, error: None, wanted_bytes: None };
     for end in ends {
         loop {
             let there = &bytes[outcome.stopped_at..end];
             match decode_frame(there, limits) {
-                Ok(Step::Frame {
-                    frame,
-                    consumed_bytes,
-                }) => {
+                Ok(Step::Frame { frame, consumed_bytes }) => {
                     assert!((1..=there.len()).contains(&consumed_bytes));
                     outcome.frames.push((outcome.stopped_at, frame));
                     outcome.stopped_at += consumed_bytes;
                 }
                 Ok(Step::NeedMore { frame_bytes }) => {
-                    assert_eq!(
-                        frame_bytes.is_some(),
-                        there.len() >= 11,
-                        "known from 11 bytes on"
-                    );
-                    assert!(
-                        frame_bytes.is_none_or(|frame_bytes| frame_bytes > there.len()
-                            && frame_bytes <= limits.max_frame_bytes.saturating_add(18))
-                    );
+                    assert_eq!(frame_bytes.is_some(), there.len() >= 11, "known from 11 bytes on");
+                    assert!(frame_bytes.is_none_or(|frame_bytes| frame_bytes > there.len()
+                        && frame_bytes <= limits.max_frame_bytes.saturating_add(18)));
                     outcome.wanted_bytes = frame_bytes;
                     break;
                 }
