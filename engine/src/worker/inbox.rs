@@ -1,9 +1,9 @@
 //! Orders from many threads to one worker.
 
 #[cfg(ringtribe_loom)]
-use loom::sync::atomic::{AtomicBool, Ordering, fence};
+use loom::sync::atomic::{AtomicBool, Ordering};
 #[cfg(not(ringtribe_loom))]
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(not(ringtribe_loom))]
 use crossbeam::queue::SegQueue;
@@ -68,9 +68,8 @@ impl<T> Inbox<T> {
             return Err(value);
         }
         self.queue.push(value);
-        // Either this sees the worker asleep, or the worker's look at the queue after it said so
-        // sees the value: both orders stand in one total order.
-        fence(Ordering::SeqCst);
+        // All changes of the flag stand in one order. If this one comes before the worker's "asleep",
+        // the worker's look at the queue after it sees the value; else this one sees "asleep".
         if self.sleeping.swap(false, Ordering::AcqRel) {
             (self.bell)();
         }
@@ -86,9 +85,7 @@ impl<T> Inbox<T> {
     /// Says that the worker is about to sleep; false if something is there and it must not.
     #[must_use]
     pub fn prepare_sleep(&self) -> bool {
-        // Swaps, so that all changes stand in one order and none reads past another.
         self.sleeping.swap(true, Ordering::AcqRel);
-        fence(Ordering::SeqCst);
         if self.queue.is_empty() {
             return true;
         }

@@ -1,20 +1,19 @@
 package org.ringtribe;
 
-import java.lang.ref.Reference;
-import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.BitSet;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
-import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.Consumer;
 
 /**
  * A node of the native engine. All methods may be called from any thread.
  *
- * <p>One reserved poller thread takes replies, completions, membership events and log records from
- * the moment the engine opens; what it calls must not block. Messages are taken by pollers that
- * {@link #startPollers} starts, and by more of them, up to a maximum, whenever all are busy.
+ * <p>Reserved poller threads take replies, completions, membership events and log records from the
+ * moment the engine opens; {@link Events} and {@link Completion} must not block. Messages are taken
+ * by pollers that {@link #startPollers} starts, and by more of them, up to a maximum, whenever all
+ * are busy.
  */
 public final class Engine implements AutoCloseable {
 
@@ -22,12 +21,9 @@ public final class Engine implements AutoCloseable {
     public static final int RECEIVE = 4;
     public static final int SEND = 8;
 
-    private static final int FIRST_BUFFER_BYTES = 256 << 10;
-    private static final int POLL_MILLIS = 1000;
-    private static final int NEED = -1024;
-    private static final int CLOSED = -1;
-    private static final int RESERVED_POLLER = 0;
+    /** The native side has so many places for pollers. */
     private static final int POLLERS_LIMIT = 1024;
+    private static final long END_MILLIS = 2000;
 
     /** Takes messages. */
     public interface MessageHandler {
@@ -54,7 +50,8 @@ public final class Engine implements AutoCloseable {
     /** Called when a message submitted with it is done. */
     public interface Completion {
         /**
-         * @param members members that failed, empty if all went well
+         * @param members members that failed, empty if all went well; null if the engine closed and
+         *        nobody knows
          * @param statuses why, for each
          */
         void completed(long[] members, int[] statuses);
@@ -66,13 +63,13 @@ public final class Engine implements AutoCloseable {
     private final Map<Long,Completion> completions = new ConcurrentHashMap<>();
     private final AtomicLong nextToken = new AtomicLong();
     private final BitSet pollerIds = new BitSet();
-    private volatile PollerGroup pollers;
+    private final ReservedPollers reserved = new ReservedPollers(this);
+    private volatile MessagePollers pollers;
 
     private Engine(long handle, String name, Events events) {
         this.handle = handle;
         this.name = name;
         this.events = events;
-        pollerIds.set(RESERVED_POLLER);
     }
 
     /**
@@ -92,9 +89,10 @@ public final class Engine implements AutoCloseable {
             throw refused(error, (int) -handle);
         }
         Engine engine = new Engine(handle, name, events);
-        Thread thread = new Thread(() -> engine.pollLoop(RESERVED_POLLER, null), "Ringtribe-Reserved[" + name + "]");
-        thread.setDaemon(true);
-        thread.start();
+        if (!engine.reserved.startOne()) {
+            Bridge.close(handle, 0);
+            throw new EngineException("no thread could be started; raise the limit of processes (ulimit -u)");
+        }
         return engine;
     }
 
@@ -201,20 +199,24 @@ public final class Engine implements AutoCloseable {
      */
     public synchronized void startPollers(int least, int most, long idleMillis, MessageHandler handler) {
         stopPollers();
-        PollerGroup group = new PollerGroup(Math.max(1, least), Math.max(Math.max(1, least), most), idleMillis, handler);
-        pollers = group;
-        for (int n = 0; n < group.least; n++) {
-            group.startOne();
-        }
+        MessagePollers started = new MessagePollers(this, least, most, idleMillis, handler);
+        pollers = started;
+        started.start();
     }
 
     /** Tells the pollers to end after what they are doing. */
     public synchronized void stopPollers() {
-        PollerGroup group = pollers;
-        if (group != null) {
-            group.stopped = true;
+        MessagePollers running = pollers;
+        if (running != null) {
+            running.stop();
             pollers = null;
         }
+    }
+
+    /** @return threads that take messages now */
+    public int pollersCount() {
+        MessagePollers running = pollers;
+        return running == null ? 0 : running.count();
     }
 
     /** @return what the node counts, as lines name=value */
@@ -229,126 +231,100 @@ public final class Engine implements AutoCloseable {
         close(5000);
     }
 
-    /** Closes in order: goodbye, what is queued within {@code graceMillis}, the rest fails. */
+    /**
+     * Closes in order: goodbye, what is queued within {@code graceMillis}, the rest fails. Completions
+     * have been called when it returns, unless it is called by one.
+     */
     public void close(long graceMillis) {
         Bridge.close(handle, graceMillis);
         stopPollers();
+        reserved.awaitEnd(END_MILLIS);
+        for (Long token : completions.keySet()) {
+            Completion left = completions.remove(token);
+            if (left != null) {
+                left.completed(null, null);
+            }
+        }
     }
 
-    private final class PollerGroup {
-        final int least;
-        final int most;
-        final long idleMillis;
-        final MessageHandler handler;
-        final AtomicInteger count = new AtomicInteger();
-        volatile boolean stopped;
-
-        PollerGroup(int least, int most, long idleMillis, MessageHandler handler) {
-            this.least = least;
-            this.most = most;
-            this.idleMillis = idleMillis;
-            this.handler = handler;
+    /**
+     * Starts a daemon thread that polls.
+     *
+     * @return false if the machine or the native side has no place for it; that is in the log
+     */
+    boolean startPoller(String role, boolean isReserved, int bufferBytes, Consumer<Poller> run) {
+        int id;
+        synchronized (pollerIds) {
+            id = pollerIds.nextClearBit(0);
+            if (id >= POLLERS_LIMIT) {
+                return false;
+            }
+            pollerIds.set(id);
         }
-
-        void startOne() {
-            if (count.incrementAndGet() > most) {
-                count.decrementAndGet();
-                return;
-            }
-            int id;
-            synchronized (pollerIds) {
-                id = pollerIds.nextClearBit(0);
-                if (id >= POLLERS_LIMIT) {
-                    count.decrementAndGet();
-                    return;
-                }
-                pollerIds.set(id);
-            }
+        boolean started = false;
+        try {
+            Poller poller = new Poller(handle, id, isReserved, bufferBytes);
             Thread thread = new Thread(() -> {
                 try {
-                    pollLoop(id, this);
+                    run.accept(poller);
                 } finally {
-                    count.decrementAndGet();
-                    synchronized (pollerIds) {
-                        pollerIds.clear(id);
-                    }
+                    free(id);
                 }
-            }, "Ringtribe-Receiver[" + name + "]-" + id);
+            }, "Ringtribe-" + role + "[" + name + "]-" + id);
             thread.setDaemon(true);
             thread.start();
+            started = true;
+        } catch (OutOfMemoryError e) {
+            // No native thread or no buffer: those that run go on.
+            report("a poller could not be started: " + e);
+        } finally {
+            if (!started) {
+                free(id);
+            }
+        }
+        return started;
+    }
+
+    private void free(int id) {
+        synchronized (pollerIds) {
+            pollerIds.clear(id);
         }
     }
 
-    private void pollLoop(int id, PollerGroup group) {
-        boolean reserved = group == null;
-        ByteBuffer buffer = ByteBuffer.allocateDirect(FIRST_BUFFER_BYTES);
-        long address = Bridge.address(buffer);
-        long idleSince = System.nanoTime();
-        while (reserved || !group.stopped) {
-            int result = Bridge.poll(handle, id, reserved, address, buffer.capacity(), POLL_MILLIS);
-            // The native side wrote to the buffer's memory, which must not be collected meanwhile.
-            Reference.reachabilityFence(buffer);
-            if (result == CLOSED) {
-                return;
-            }
-            if (result < NEED) {
-                int capacity = Math.max(NEED - result, Math.min(2 * buffer.capacity(), 1 << 26));
-                buffer = ByteBuffer.allocateDirect(capacity);
-                address = Bridge.address(buffer);
-                continue;
-            }
-            if (result < 0) {
-                throw new IllegalStateException("poller " + id + " is used twice");
-            }
-            if (result == 0) {
-                boolean idle = !reserved && System.nanoTime() - idleSince > group.idleMillis * 1_000_000L;
-                if (idle && group.count.get() > group.least) {
-                    return;
-                }
-                continue;
-            }
-            idleSince = System.nanoTime();
-            Records records = new Records(buffer);
-            if (!reserved && records.wantsMorePollers()) {
-                group.startOne();
-            }
-            dispatch(records, id, group);
-            if (reserved && buffer.capacity() > FIRST_BUFFER_BYTES) {
-                buffer = ByteBuffer.allocateDirect(FIRST_BUFFER_BYTES);
-                address = Bridge.address(buffer);
-            }
+    /** Writes to the log what no caller can be told. */
+    void report(String text) {
+        events.log(3, text);
+    }
+
+    /** Runs the listener of a message and answers its outcome. */
+    int handle(MessageHandler handler, Records record) {
+        try {
+            handler.message(record);
+            return Status.OK;
+        } catch (VirtualMachineError e) {
+            report("a listener failed: " + e);
+        } catch (Throwable t) {
+            // The handler logs what its application should know; the sender learns of the failure.
+            events.log(0, "a listener failed: " + t);
+        }
+        return Status.REMOTE_FAILED;
+    }
+
+    int handleReply(Records record) {
+        MessagePollers running = pollers;
+        return running == null ? Status.CLOSED : handle(running.handler(), record);
+    }
+
+    /** Hands an event on; called in the order of the events. */
+    void event(Records records) {
+        try {
+            dispatch(records);
+        } catch (RuntimeException e) {
+            report("an event was not handled: " + e);
         }
     }
 
-    private void dispatch(Records records, int id, PollerGroup group) {
-        int index = 0;
-        while (records.advance()) {
-            if (records.type() == Records.MESSAGE) {
-                PollerGroup owner = group != null ? group : pollers;
-                int status = Status.CLOSED;
-                if (owner != null) {
-                    try {
-                        owner.handler.message(records);
-                        status = Status.OK;
-                    } catch (Throwable t) {
-                        status = Status.REMOTE_FAILED;
-                        if (t instanceof VirtualMachineError) {
-                            events.log(3, "a listener failed: " + t);
-                        }
-                    }
-                }
-                Bridge.outcome(handle, id, index++, status);
-            } else {
-                try {
-                    event(records);
-                } catch (RuntimeException e) {
-                    events.log(3, "an event was not handled: " + e);
-                }
-            }
-        }
-    }
-
-    private void event(Records records) {
+    private void dispatch(Records records) {
         switch (records.type()) {
             case Records.MEMBER_ADDED:
                 events.memberAdded(records.member(), records.memberPackage());
