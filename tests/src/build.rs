@@ -47,7 +47,7 @@ fn missing() -> Vec<&'static str> {
             .is_ok_and(|status| status.success())
     };
     let tools = [
-        ("cargo", "--version", "cargo: install Rust 1.88 or newer (https://rustup.rs)"),
+        ("cargo", "--version", "cargo: install Rust 1.91 or newer (https://rustup.rs)"),
         ("cc", "--version", "a C compiler: apt-get install -y gcc libc6-dev"),
         ("javac", "-version", "JDK 17: apt-get install -y openjdk-17-jdk-headless"),
         ("mvn", "--version", "Maven: apt-get install -y maven"),

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ impl Tomcat {
     }
 }
 
-fn write_base(base: &PathBuf, setup: &Setup, http_port: u16) -> Result<(), String> {
+fn write_base(base: &Path, setup: &Setup, http_port: u16) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     for directory in ["conf", "temp", "logs", "webapps/app/WEB-INF"] {
         fs::create_dir_all(base.join(directory)).map_err(text)?;

@@ -429,11 +429,11 @@ impl Control {
     }
 
     async fn send_datagram(&self, datagram: Vec<u8>) {
-        if let Some(group) = &self.group {
-            if let Err(error) = group.send_to(&datagram, self.group_address).await {
-                let text = format!("a packet to the membership group was not sent: {error}");
-                self.sink.membership(Output::Log { level: LogLevel::Warn, text });
-            }
+        if let Some(group) = &self.group
+            && let Err(error) = group.send_to(&datagram, self.group_address).await
+        {
+            let text = format!("a packet to the membership group was not sent: {error}");
+            self.sink.membership(Output::Log { level: LogLevel::Warn, text });
         }
     }
 

@@ -450,7 +450,14 @@ pub unsafe extern "system" fn Java_org_ringtribe_Bridge_poll(
                 }
             }
             PollEnd::TimedOut => return 0,
-            PollEnd::Closed => return POLL_CLOSED,
+            PollEnd::Closed => {
+                // Completions are taken by reserved pollers: with the first that finds none left the
+                // handle goes stale, and whoever is still inside a call holds the node alive.
+                if reserved {
+                    drop(NODES.remove(handle));
+                }
+                return POLL_CLOSED;
+            }
             PollEnd::Need(bytes) => {
                 let needed = jint::try_from(bytes + HEADER_BYTES).unwrap_or(jint::MAX / 2);
                 return POLL_NEED - needed;
@@ -526,6 +533,7 @@ pub unsafe extern "system" fn Java_org_ringtribe_Bridge_describe(
 }
 
 /// `int close(long handle, long grace)`: closes in order, at most `grace` ms for what is queued.
+/// Reserved pollers get what is left; the handle is valid until the first of them answers closed.
 #[unsafe(no_mangle)]
 pub extern "system" fn Java_org_ringtribe_Bridge_close(
     _env: *mut JNIEnv,
@@ -536,8 +544,6 @@ pub extern "system" fn Java_org_ringtribe_Bridge_close(
     guarded(negated(Status::Bug), || {
         let Some(open) = NODES.get(handle) else { return negated(Status::Closed) };
         open.node.close(Duration::from_millis(u64::try_from(grace).unwrap_or(0)));
-        // Whoever still polls holds the node alive until it has seen the end.
-        drop(NODES.remove(handle));
         0
     })
 }

@@ -189,7 +189,7 @@ impl World {
             self.soon(0, 300 * MS, Happening::Restart { node });
         }
         if self.crashes_left_count > 0 {
-            let node = self.random.below(NODES_COUNT as u64) as usize;
+            let node = self.random.index(NODES_COUNT);
             self.soon(1000 * MS, 3000 * MS, Happening::Crash { node });
         }
         while let Some(std::cmp::Reverse((at, id))) = self.queue.pop() {
@@ -606,7 +606,7 @@ impl World {
         self.net.crash(node, dead.life, self.now, &mut self.random, &mut self.effects);
         self.checker.forget_sender((node, dead.life));
         self.soon(100 * MS, 1500 * MS, Happening::Restart { node });
-        let next = self.random.below(NODES_COUNT as u64) as usize;
+        let next = self.random.index(NODES_COUNT);
         self.soon(500 * MS, 2000 * MS, Happening::Crash { node: next });
     }
 

@@ -143,7 +143,7 @@ impl Net {
     fn new_end(&mut self, place: Place, random: &mut Random) -> ConnId {
         let conn = ConnId { slot: self.next_slot, generation: 1 };
         self.next_slot += 1;
-        let room_bytes = [300, 4_000, 100_000][random.below(3) as usize];
+        let room_bytes = [300, 4_000, 100_000][random.index(3)];
         let end = End {
             place,
             peer: None,
@@ -160,6 +160,7 @@ impl Net {
     }
 
     /// Opens a connection between two workers; both learn of it.
+    #[allow(clippy::too_many_arguments, reason = "the kernel's side of one call")]
     pub(super) fn open(
         &mut self,
         from: Place,

@@ -25,6 +25,12 @@ impl Random {
         if below == 0 { 0 } else { self.next() % below }
     }
 
+    /// A place among `count`.
+    #[allow(clippy::cast_possible_truncation, reason = "below a usize")]
+    pub(super) const fn index(&mut self, count: usize) -> usize {
+        self.below(count as u64) as usize
+    }
+
     /// From `least` to `most`.
     pub(super) const fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most - least + 1)

@@ -1,11 +1,13 @@
 package org.ringtribe.tomcat;
 
 import java.util.IdentityHashMap;
+import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 
 import org.apache.catalina.tribes.Channel;
+import org.apache.catalina.tribes.ChannelInterceptor;
 import org.apache.catalina.tribes.ManagedChannel;
 import org.apache.catalina.tribes.Member;
 import org.apache.catalina.tribes.membership.MemberImpl;
@@ -28,6 +30,8 @@ final class ChannelEngine implements Engine.Events {
     private final Channel channel;
     private final Map<Member,Long> ids = new ConcurrentHashMap<>();
     private final Map<Long,Member> members = new ConcurrentHashMap<>();
+    /** What the engine sends as the sender of messages: the cached package of the local member. */
+    private volatile byte[] announced;
     private Engine engine;
     private int users;
     private volatile RingtribeMembership membership;
@@ -62,13 +66,6 @@ final class ChannelEngine implements Engine.Events {
         }
     }
 
-    /** @return the open engine of a channel, null if none is open */
-    static ChannelEngine of(Channel channel) {
-        synchronized (ENGINES) {
-            return ENGINES.get(channel);
-        }
-    }
-
     void release() {
         synchronized (ENGINES) {
             if (--users > 0) {
@@ -83,6 +80,12 @@ final class ChannelEngine implements Engine.Events {
         Map<String,String> config = new LinkedHashMap<>();
         if (channel instanceof ManagedChannel) {
             ManagedChannel managed = (ManagedChannel) channel;
+            for (Iterator<ChannelInterceptor> all = managed.getInterceptors(); all.hasNext();) {
+                ChannelInterceptor interceptor = all.next();
+                if (interceptor instanceof Part) {
+                    ((Part) interceptor).configure(config);
+                }
+            }
             Object sender = managed.getChannelSender();
             if (sender instanceof RingtribeSender) {
                 sender = ((RingtribeSender) sender).getTransport();
@@ -111,6 +114,23 @@ final class ChannelEngine implements Engine.Events {
 
     Channel channel() {
         return channel;
+    }
+
+    /**
+     * Tells the engine who this node is, if that is not what it knows. Without membership (a static
+     * local member, or channelStartOptions 3) nobody else does.
+     *
+     * @param local the local member
+     */
+    void announce(Member local) {
+        if (local instanceof MemberImpl) {
+            // The same array until a setter is called.
+            byte[] bytes = ((MemberImpl) local).getData(false, false);
+            if (bytes != announced) {
+                engine.setLocalMember(bytes);
+                announced = bytes;
+            }
+        }
     }
 
     void setMembership(RingtribeMembership membership) {

@@ -32,7 +32,7 @@ public class RingtribeChannel extends GroupChannel {
     @Override
     public void addInterceptor(ChannelInterceptor interceptor) {
         if (interceptor.getClass() == MessageDispatchInterceptor.class) {
-            super.addInterceptor(new RingtribeDispatchInterceptor());
+            super.addInterceptor(new RingtribeDispatchInterceptor((MessageDispatchInterceptor) interceptor));
         } else {
             super.addInterceptor(interceptor);
         }
@@ -57,14 +57,14 @@ public class RingtribeChannel extends GroupChannel {
             // find it applied everywhere.
             effective = (options | APPLIED) & ~Channel.SEND_OPTIONS_ASYNCHRONOUS;
         }
-        Sending sending = Sending.begin(Keys.of(msg));
+        Sending sending = Sending.begin(this, Keys.of(msg));
+        UniqueId id;
         try {
-            return super.send(destination, msg, effective, handler);
+            id = super.send(destination, msg, effective, handler);
         } finally {
             sending.end();
-            if (sending.asynchronous) {
-                sending.oneDone(java.util.Collections.emptyList());
-            }
         }
+        sending.returned();
+        return id;
     }
 }

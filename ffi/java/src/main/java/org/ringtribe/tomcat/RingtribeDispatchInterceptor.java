@@ -1,5 +1,7 @@
 package org.ringtribe.tomcat;
 
+import java.util.Map;
+
 import org.apache.catalina.tribes.Channel;
 import org.apache.catalina.tribes.ChannelException;
 import org.apache.catalina.tribes.ChannelMessage;
@@ -11,23 +13,67 @@ import org.apache.catalina.tribes.group.interceptors.MessageDispatchInterceptor;
 
 /**
  * Hands asynchronous messages to the engine in the calling thread, which keeps their order; stock
- * hands them to up to ten threads. The engine's queue (maxQueueSize, per member) takes the place of
- * this interceptor's: when it is full the caller waits up to ackTimeout and then gets the error.
+ * hands them to up to ten threads. The engine's queue takes the place of this interceptor's:
+ * maxQueueSize is what it holds for each member, and when it is full the caller waits up to
+ * ackTimeout and then gets the error. The attributes that concern threads have no effect.
  */
-public class RingtribeDispatchInterceptor extends MessageDispatchInterceptor {
+public class RingtribeDispatchInterceptor extends MessageDispatchInterceptor implements ChannelEngine.Part {
+
+    private Long givenQueueSize;
+
+    public RingtribeDispatchInterceptor() {
+    }
+
+    /** Takes the place of a stock interceptor that server.xml names. */
+    RingtribeDispatchInterceptor(MessageDispatchInterceptor stock) {
+        if (stock.getMaxQueueSize() != new MessageDispatchInterceptor().getMaxQueueSize()) {
+            setMaxQueueSize(stock.getMaxQueueSize());
+        }
+        if (stock.getOptionFlag() != getOptionFlag()) {
+            setOptionFlag(stock.getOptionFlag());
+        }
+    }
+
+    @Override
+    public void setMaxQueueSize(long bytes) {
+        super.setMaxQueueSize(bytes);
+        givenQueueSize = bytes;
+    }
+
+    @Override
+    public void configure(Map<String,String> config) {
+        if (givenQueueSize != null) {
+            config.put("maxQueueSize", String.valueOf(givenQueueSize));
+        }
+    }
 
     @Override
     public void sendMessage(Member[] destination, ChannelMessage msg, InterceptorPayload payload)
             throws ChannelException {
-        boolean asynchronous = (msg.getOptions() & Channel.SEND_OPTIONS_ASYNCHRONOUS) != 0;
-        Sending sending = Sending.current();
-        if (asynchronous && sending != null) {
-            ErrorHandler handler = payload == null ? null : payload.getErrorHandler();
-            sending.becomeAsynchronous(handler, new UniqueId(msg.getUniqueId()));
+        if (getNext() == null) {
+            return;
         }
-        if (getNext() != null) {
+        if ((msg.getOptions() & Channel.SEND_OPTIONS_ASYNCHRONOUS) == 0) {
             getNext().sendMessage(destination, msg, payload);
+            return;
         }
+        ErrorHandler handler = payload == null ? null : payload.getErrorHandler();
+        UniqueId id = new UniqueId(msg.getUniqueId());
+        Sending sending = Sending.current(getChannel());
+        if (sending != null) {
+            sending.becomeAsynchronous(handler, id);
+            getNext().sendMessage(destination, msg, payload);
+            return;
+        }
+        // Under a channel that is not Ringtribe's the call begins here, without a key.
+        sending = Sending.begin(getChannel(), null);
+        try {
+            sending.becomeAsynchronous(handler, id);
+            getNext().sendMessage(destination, msg, payload);
+        } finally {
+            sending.end();
+        }
+        sending.returned();
     }
 
     @Override

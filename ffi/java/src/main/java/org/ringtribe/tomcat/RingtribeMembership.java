@@ -38,8 +38,8 @@ public class RingtribeMembership extends McastService implements ChannelEngine.P
 
     private final Provider provider = new Provider();
     private final SerialQueue callbacks = new SerialQueue();
-    private ChannelEngine shared;
-    private int started;
+    private volatile ChannelEngine shared;
+    private volatile int started;
     private long startTime;
     private ObjectName name;
 
@@ -168,8 +168,10 @@ public class RingtribeMembership extends McastService implements ChannelEngine.P
     }
 
     private void tellLocal() {
-        if (shared != null && localMember != null) {
-            shared.engine().setLocalMember(localMember.getData(true, true));
+        ChannelEngine running = shared;
+        if (running != null && localMember != null) {
+            localMember.getData(true, true);
+            running.announce(localMember);
         }
     }
 
@@ -184,11 +186,7 @@ public class RingtribeMembership extends McastService implements ChannelEngine.P
     @Override
     public synchronized void setLocalMemberProperties(String listenHost, int listenPort, int securePort, int udpPort) {
         super.setLocalMemberProperties(listenHost, listenPort, securePort, udpPort);
-        ChannelEngine running = shared != null ? shared : ChannelEngine.of(getChannel());
-        if (running != null) {
-            // The sender may start before membership does, and its messages carry this member.
-            running.engine().setLocalMember(localMember.getData(true, true));
-        }
+        tellLocal();
     }
 
     @Override

@@ -32,7 +32,8 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
     private static final int MEMBERS_CACHED = 1024;
 
     private final Map<Package,MemberImpl> senders = new ConcurrentHashMap<>();
-    private ChannelEngine shared;
+    private String configured = "auto";
+    private volatile ChannelEngine shared;
     private Integer threadCount;
     private ObjectName name;
 
@@ -51,8 +52,6 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
             config.put("tcpThreadCount", String.valueOf(threadCount));
         }
     }
-
-    private String configured = "auto";
 
     private String getConfiguredAddress() {
         if ("auto".equals(configured)) {
@@ -106,6 +105,13 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
 
     @Override
     public void start() throws IOException {
+        if (shared != null) {
+            return;
+        }
+        if (getUdpPort() > 0) {
+            log.warn("udpPort=\"" + getUdpPort() + "\" is ignored: this receiver takes no datagrams");
+            setUdpPort(-1);
+        }
         shared = ChannelEngine.acquire(getChannel());
         try {
             String bound = shared.engine().listen();
@@ -156,13 +162,13 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
 
     private void received(Records record) {
         ChannelData message = new ChannelData(false);
-        message.setOptions(record.options());
-        message.setTimestamp(record.timestamp());
-        message.setUniqueId(record.uniqueId());
-        message.setAddress(sender(record.sender()));
         int length = record.payloadLength();
         XByteBuffer buffer = BufferPool.getBufferPool().getBuffer(length, false);
         try {
+            message.setOptions(record.options());
+            message.setTimestamp(record.timestamp());
+            message.setUniqueId(record.uniqueId());
+            message.setAddress(sender(record.sender()));
             record.payload(buffer.getBytesDirect(), 0);
             buffer.setLength(length);
             message.setMessage(buffer);

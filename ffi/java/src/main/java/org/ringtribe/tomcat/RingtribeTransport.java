@@ -134,103 +134,150 @@ public class RingtribeTransport extends PooledParallelSender implements ChannelE
         if (drop) {
             return;
         }
-        Sending sending = Sending.current();
-        boolean asynchronous = sending != null && sending.asynchronous;
-        Engine.Completion completion = null;
-        if (asynchronous && sending.hasHandler()) {
-            sending.oneMore();
-            completion = (failed, statuses) -> completed(engine, sending, failed, statuses);
+        if ((msg.getOptions() & Channel.SEND_OPTIONS_UDP) != 0) {
+            throw new ChannelException("the send option udp (0x20) is not supported: datagrams are lost under load; "
+                    + "leave it out of channelSendOptions");
         }
-        Long key = sending == null ? null : sending.key;
-        ChannelException failure = send(engine, destination, msg, key, asynchronous, completion);
-        if (failure != null) {
-            if (completion != null) {
-                // The caller is told by the exception, not by the handler.
-                sending.becomeAsynchronous(null, null);
-            }
+        engine.announce(msg.getAddress());
+        Sending sending = Sending.current(channel);
+        List<FaultyMember> faulty;
+        if (sending != null && sending.isAsynchronous()) {
+            faulty = submit(engine, destination, msg, sending);
+        } else {
+            faulty = sendAndWait(engine, destination, msg, sending == null ? null : sending.key());
+        }
+        if (!faulty.isEmpty()) {
+            ChannelException failure = new ChannelException("not delivered to " + faulty.size() + " of "
+                    + destination.length + " members");
+            failure.addFaultyMember(faulty.toArray(new FaultyMember[0]));
             throw failure;
         }
     }
 
-    private ChannelException send(ChannelEngine engine, Member[] destination, ChannelMessage msg, Long key,
-            boolean asynchronous, Engine.Completion completion) {
-        List<FaultyMember> faulty = new ArrayList<>();
-        Member[] members = new Member[destination.length];
-        long[] ids = new long[destination.length];
-        int count = 0;
-        for (Member member : destination) {
-            long id = engine.id(member);
-            if (id < 0) {
-                faulty.add(faulty(member, (int) -id));
-            } else {
-                members[count] = member;
-                ids[count++] = id;
+    /** Destinations that have an id in the engine, and those that cannot be addressed. */
+    private static final class Resolved {
+        final Member[] members;
+        final long[] ids;
+        final int[] statuses;
+        final List<FaultyMember> faulty = new ArrayList<>();
+
+        Resolved(ChannelEngine engine, Member[] destination) {
+            Member[] found = new Member[destination.length];
+            long[] foundIds = new long[destination.length];
+            int count = 0;
+            for (Member member : destination) {
+                long id = engine.id(member);
+                if (id < 0) {
+                    faulty.add(faulty(member, (int) -id));
+                } else {
+                    found[count] = member;
+                    foundIds[count++] = id;
+                }
             }
+            members = Arrays.copyOf(found, count);
+            ids = Arrays.copyOf(foundIds, count);
+            statuses = new int[count];
         }
-        int[] statuses = new int[count];
-        if (count > 0) {
-            int result = call(engine, msg, Arrays.copyOf(ids, count), key, asynchronous, completion, statuses);
-            if (result > 0 && retryStale(engine, members, ids, statuses)) {
-                // Members that were entered again under a new id get the message now.
-                result = resendStale(engine, msg, members, ids, key, asynchronous, statuses);
-            }
-            for (int n = 0; n < count; n++) {
+
+        /** Why each failed, when the whole call was refused or some members were. */
+        void addFailures(int result) {
+            for (int n = 0; n < members.length; n++) {
                 int status = result < 0 ? -result : statuses[n];
                 if (status != Status.OK) {
                     faulty.add(faulty(members[n], status));
-                } else if (!asynchronous) {
-                    SenderState.getSenderState(members[n]).setReady();
                 }
             }
         }
-        if (faulty.isEmpty()) {
-            return null;
-        }
-        ChannelException failure = new ChannelException("not delivered to " + faulty.size() + " of "
-                + destination.length + " members");
-        failure.addFaultyMember(faulty.toArray(new FaultyMember[0]));
-        return failure;
     }
 
-    private static int call(ChannelEngine engine, ChannelMessage msg, long[] ids, Long key, boolean asynchronous,
-            Engine.Completion completion, int[] statuses) {
-        byte[] bytes = msg.getMessage().getBytesDirect();
-        int length = msg.getMessage().getLength();
-        byte[] id = msg.getUniqueId().length == 16 ? msg.getUniqueId() : Arrays.copyOf(msg.getUniqueId(), 16);
-        if (asynchronous) {
-            return engine.engine().submit(bytes, length, msg.getOptions(), msg.getTimestamp(), id, ids, key, false,
-                    completion, statuses);
-        }
-        return engine.engine().send(bytes, length, msg.getOptions(), msg.getTimestamp(), id, ids, key, false, statuses);
-    }
-
-    /** Enters members again whose id was stale; false if there was none. */
-    private static boolean retryStale(ChannelEngine engine, Member[] members, long[] ids, int[] statuses) {
-        boolean any = false;
-        for (int n = 0; n < statuses.length; n++) {
-            if (statuses[n] == Status.STALE_MEMBER) {
-                long id = engine.enter(members[n]);
-                if (id >= 0 && id != ids[n]) {
-                    ids[n] = id;
-                    any = true;
+    private List<FaultyMember> sendAndWait(ChannelEngine engine, Member[] destination, ChannelMessage msg, Long key) {
+        Resolved to = new Resolved(engine, destination);
+        int result = 0;
+        if (to.ids.length > 0) {
+            result = call(engine, msg, to.ids, key, to.statuses);
+            for (int n = 0; result > 0 && n < to.ids.length; n++) {
+                if (to.statuses[n] == Status.STALE_MEMBER) {
+                    to.statuses[n] = sendAgain(engine, to.members[n], to.ids[n], msg, key);
+                } else if (to.statuses[n] == Status.REMOTE_FAILED && !getThrowOnFailedAck()) {
+                    to.statuses[n] = Status.OK;
                 }
             }
         }
-        return any;
+        to.addFailures(result);
+        for (int n = 0; result >= 0 && n < to.ids.length; n++) {
+            if (to.statuses[n] == Status.OK) {
+                SenderState.getSenderState(to.members[n]).setReady();
+            }
+        }
+        return to.faulty;
     }
 
-    private static int resendStale(ChannelEngine engine, ChannelMessage msg, Member[] members, long[] ids, Long key,
-            boolean asynchronous, int[] statuses) {
-        int failed = 0;
-        for (int n = 0; n < statuses.length; n++) {
-            if (statuses[n] == Status.STALE_MEMBER) {
-                int[] one = new int[1];
-                int result = call(engine, msg, new long[] { ids[n] }, key, asynchronous, null, one);
-                statuses[n] = result < 0 ? -result : one[0];
-            }
-            failed += statuses[n] == Status.OK ? 0 : 1;
+    /** The member has a new id since this one was looked up: it left and came back, or is static. */
+    private static int sendAgain(ChannelEngine engine, Member member, long staleId, ChannelMessage msg, Long key) {
+        long id = engine.enter(member);
+        if (id < 0 || id == staleId) {
+            return id < 0 ? (int) -id : Status.STALE_MEMBER;
         }
-        return failed;
+        int[] status = new int[1];
+        int result = call(engine, msg, new long[] { id }, key, status);
+        return result < 0 ? -result : status[0];
+    }
+
+    private static int call(ChannelEngine engine, ChannelMessage msg, long[] ids, Long key, int[] statuses) {
+        return engine.engine().send(msg.getMessage().getBytesDirect(), msg.getMessage().getLength(), msg.getOptions(),
+                msg.getTimestamp(), uniqueId(msg), ids, key, false, statuses);
+    }
+
+    private static byte[] uniqueId(ChannelMessage msg) {
+        return msg.getUniqueId().length == 16 ? msg.getUniqueId() : Arrays.copyOf(msg.getUniqueId(), 16);
+    }
+
+    /** Queues; failures known now are the caller's, unless a handler waits: then it learns of all. */
+    private List<FaultyMember> submit(ChannelEngine engine, Member[] destination, ChannelMessage msg, Sending sending) {
+        Resolved to = new Resolved(engine, destination);
+        if (to.ids.length == 0) {
+            return to.faulty;
+        }
+        Engine.Completion completion = null;
+        if (sending.hasHandler()) {
+            sending.oneMore();
+            completion = (failed, statuses) -> completed(engine, sending, to, failed, statuses);
+        }
+        int result = engine.engine().submit(msg.getMessage().getBytesDirect(), msg.getMessage().getLength(),
+                msg.getOptions(), msg.getTimestamp(), uniqueId(msg), to.ids, sending.key(), false, completion,
+                to.statuses);
+        if (completion != null && result == 0) {
+            return List.of();
+        }
+        if (completion != null) {
+            sending.oneLess();
+        }
+        to.addFailures(result);
+        return to.faulty;
+    }
+
+    private static void completed(ChannelEngine engine, Sending sending, Resolved to, long[] failed, int[] statuses) {
+        for (int n = 0; n < to.ids.length; n++) {
+            int status = failed == null ? Status.CLOSED : Status.OK;
+            for (int f = 0; failed != null && f < failed.length; f++) {
+                if (failed[f] == to.ids[n]) {
+                    status = statuses[f];
+                }
+            }
+            if (status == Status.OK) {
+                SenderState.getSenderState(to.members[n]).setReady();
+            } else {
+                to.faulty.add(faulty(to.members[n], status));
+            }
+        }
+        // Handlers are the application's and may block; the thread that brings completions must not.
+        RingtribeMembership.execute(engine.channel(), () -> {
+            try {
+                sending.oneDone(to.faulty);
+            } catch (RuntimeException e) {
+                log.error("An ErrorHandler failed", e);
+            }
+        });
     }
 
     private static FaultyMember faulty(Member member, int status) {
@@ -248,24 +295,5 @@ public class RingtribeTransport extends PooledParallelSender implements ChannelE
             }
         }
         return new FaultyMember(member, cause);
-    }
-
-    private static void completed(ChannelEngine engine, Sending sending, long[] failed, int[] statuses) {
-        List<FaultyMember> faulty = new ArrayList<>();
-        for (int n = 0; n < failed.length; n++) {
-            Member member = engine.member(failed[n]);
-            if (member != null) {
-                faulty.add(faulty(member, statuses[n]));
-            }
-        }
-        // Handlers are the application's and may block; the thread that brings completions must not.
-        Runnable tell = () -> {
-            try {
-                sending.oneDone(faulty);
-            } catch (RuntimeException e) {
-                log.error("An ErrorHandler failed", e);
-            }
-        };
-        RingtribeMembership.execute(engine.channel(), tell);
     }
 }
