@@ -5,6 +5,9 @@ use std::time::Instant;
 
 use ringtribe_tests::sim::{Faults, play};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn number(arguments: &[String], name: &str, otherwise: u64) -> u64 {
     arguments
         .windows(2)
