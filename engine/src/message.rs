@@ -128,6 +128,12 @@ impl Message {
         }
     }
 
+    /// Whether somebody learns the outcomes.
+    #[must_use]
+    pub const fn is_awaited(&self) -> bool {
+        !matches!(self.waiter, Waiter::None)
+    }
+
     /// Whether all outcomes are known.
     #[must_use]
     pub fn is_complete(&self) -> bool {

@@ -115,6 +115,8 @@ counters! {
     ack_timeouts_count,
     /// Messages refused at a member because its queue stayed full.
     queue_full_count,
+    /// Messages that failed at a member while nobody waited for them.
+    undelivered_count,
     /// Frames sent again on a new connection.
     resent_count,
     /// Messages handed to connections that were lost before anything proved their arrival.

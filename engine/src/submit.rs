@@ -11,7 +11,7 @@ use ringtribe_wire::tribes;
 
 use crate::budget::{BudgetToken, MESSAGE_OVERHEAD_BYTES};
 use crate::buffer::{BufferMut, Segment};
-use crate::delivery::Event;
+use crate::delivery::{Event, LogLevel};
 use crate::directory::MemberEntry;
 use crate::ids::{Instant, Key, MemberId, StreamIndex};
 use crate::message::{AckMode, Completed, Message, Waiter};
@@ -199,8 +199,28 @@ impl Shared {
 
     /// Writes an outcome, and queues the completion event that may be due with it.
     pub fn complete(&self, message: &Message, index: usize, status: Status) {
-        if let Completed::Last(Some(token)) = message.complete(index, status) {
+        let completed = message.complete(index, status);
+        if let Completed::Last(Some(token)) = completed {
             self.deliveries.event(Event::Completed { token, failures: message.failures() });
+        }
+        if completed != Completed::Late && !status.is_ok() && !message.is_awaited() {
+            self.undelivered(message.destinations[index], status);
+        }
+    }
+
+    /// Nobody waits for the outcome of a message: then the log names the member, at the first such
+    /// message, the second, the fourth, and so on.
+    fn undelivered(&self, member: MemberId, status: Status) {
+        let number = self.counters.undelivered_count.fetch_add(1, Ordering::Relaxed) + 1;
+        if number.is_power_of_two() {
+            let name = self.directory.get(member).map_or_else(
+                || format!("a member that has gone ({}.{})", member.index, member.generation),
+                |entry| entry.address.to_string(),
+            );
+            let text = format!(
+                "a message to {name} that nobody waits for was not delivered: {status}; {number} so far"
+            );
+            self.deliveries.event(Event::Log { level: LogLevel::Warn, text });
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Setup {
     pub mcast_port: u16,
     /// channelSendOptions.
     pub options: u32,
+    /// className of the Cluster element.
+    pub cluster_class: &'static str,
     /// Whether there is a Cluster element at all.
     pub clustered: bool,
     /// Whether every replication is dropped, as if the network were silent.
@@ -39,6 +41,7 @@ impl Setup {
             flavour,
             mcast_port,
             options: 6,
+            cluster_class: "org.apache.catalina.ha.tcp.SimpleTcpCluster",
             clustered: true,
             drop_replication: false,
         }
@@ -180,6 +183,7 @@ fn write_base(base: &Path, setup: &Setup, http_port: u16) -> Result<(), String> 
         .replace("@HTTP_PORT@", &http_port.to_string())
         .replace("@ROUTE@", &setup.name)
         .replace("@OPTIONS@", &setup.options.to_string())
+        .replace("@CLUSTER_CLASS@", setup.cluster_class)
         .replace("@CHANNEL@", channel)
         .replace("@MEMBERSHIP@", membership)
         .replace("@RECEIVER@", receiver)

@@ -35,7 +35,11 @@ fn has_ended(node: &Tomcat, id: &str) -> bool {
 fn nine_steps(flavour_of_a: Flavour, flavour_of_b: Flavour) {
     let mcast_port = free_mcast_port();
     let setup_a = Setup::new("node-a", flavour_of_a, mcast_port);
-    let setup_b = Setup::new("node-b", flavour_of_b, mcast_port);
+    let mut setup_b = Setup::new("node-b", flavour_of_b, mcast_port);
+    if flavour_of_b == Ringtribe {
+        // The one-line way in, with the same parts below it.
+        setup_b.cluster_class = "org.ringtribe.tomcat.RingtribeCluster";
+    }
     // 1: A starts, and has a session before anybody else is there.
     let a = Tomcat::start(&setup_a).expect("A starts");
     let mut early = Browser::default();

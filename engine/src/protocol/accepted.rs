@@ -24,6 +24,9 @@ const PARTIAL_BYTES: usize = 64 << 10;
 /// Acknowledgements written in one send.
 const ACKS_LIMIT_COUNT: usize = 512;
 
+/// Acknowledgements that may be due on a connection. A Tribes sender has one message outstanding; this
+/// many mean that it does not read what it asked for.
+const UNREAD_ACKS_LIMIT_COUNT: usize = 65_536;
 /// After receiving was held back: by then what the kernel held, and the end behind it, is read.
 const READ_OUT_MS: u64 = 100;
 
@@ -224,6 +227,11 @@ impl Accepted {
         }
         let status = (!wants_outcome).then_some(Status::Ok);
         self.due_ack(sequence, mode, wants_outcome.then_some(seen), status);
+        if self.due.len() > UNREAD_ACKS_LIMIT_COUNT {
+            return Err(format!(
+                "{UNREAD_ACKS_LIMIT_COUNT} messages that want an acknowledgement without reading any"
+            ));
+        }
 
         let (buffer, payload_start) = match whole {
             Some(whole) => {

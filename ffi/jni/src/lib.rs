@@ -30,7 +30,7 @@ use ringtribe_wire::tribes;
 use ringtribe_wire::tribes::payload::{Kind, classify};
 
 use crate::env::Env;
-use crate::records::{HEADER_BYTES, MORE_POLLERS, Writer};
+use crate::records::{HEADER_BYTES, Writer};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -441,14 +441,9 @@ pub unsafe extern "system" fn Java_org_ringtribe_Bridge_poll(
         let mut taken = Vec::new();
         let room_bytes = capacity - HEADER_BYTES;
         let end = open.node.poll(class, room_bytes, BATCH_COUNT, timeout, &mut taken);
-        let flags = match end {
-            PollEnd::Taken { more_pollers } => {
-                if more_pollers {
-                    MORE_POLLERS
-                } else {
-                    0
-                }
-            }
+        match end {
+            // The Java side counts its idle pollers itself, to know also when one may end.
+            PollEnd::Taken { .. } => {}
             PollEnd::TimedOut => return 0,
             PollEnd::Closed => {
                 // Completions are taken by reserved pollers: with the first that finds none left the
@@ -462,7 +457,7 @@ pub unsafe extern "system" fn Java_org_ringtribe_Bridge_poll(
                 let needed = jint::try_from(bytes + HEADER_BYTES).unwrap_or(jint::MAX / 2);
                 return POLL_NEED - needed;
             }
-        };
+        }
         let start = address as *mut u8;
         if start.is_null() {
             return POLL_BUSY;
@@ -480,7 +475,7 @@ pub unsafe extern "system" fn Java_org_ringtribe_Bridge_poll(
                 Polled::Event(event) => writer.event(&event),
             }
         }
-        jint::try_from(writer.finish(flags)).unwrap_or(POLL_CLOSED)
+        jint::try_from(writer.finish()).unwrap_or(POLL_CLOSED)
     })
 }
 

@@ -5,10 +5,8 @@ use ringtribe::delivery::{Event, Incoming};
 use ringtribe::ids::MemberId;
 use ringtribe::status::Status;
 
-/// Bytes before the first record: count 4, flags 4.
+/// Bytes before the first record: count 4, reserved 4.
 pub(crate) const HEADER_BYTES: usize = 8;
-/// Flag in the header: another poller should start.
-pub(crate) const MORE_POLLERS: u32 = 1;
 
 const MESSAGE: u16 = 1;
 const MEMBER_ADDED: u16 = 2;
@@ -124,9 +122,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the header; returns the bytes of all.
-    pub(crate) fn finish(self, flags: u32) -> usize {
+    pub(crate) fn finish(self) -> usize {
         self.room[..4].copy_from_slice(&self.count.to_ne_bytes());
-        self.room[4..8].copy_from_slice(&flags.to_ne_bytes());
+        self.room[4..8].fill(0);
         self.at
     }
 }

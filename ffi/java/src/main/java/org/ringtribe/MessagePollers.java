@@ -5,8 +5,9 @@ import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.locks.LockSupport;
 
 /**
- * The threads that take messages and run listeners. When none is left that waits, another one starts
- * before the last runs a listener, so that listeners may wait for messages that come later.
+ * The threads that take messages and run listeners. The one that would leave nobody waiting starts
+ * another before it runs a listener, so that listeners may wait for messages that come later; for
+ * the same reason the last that waits never goes, however long it is idle.
  */
 final class MessagePollers {
 
@@ -19,6 +20,8 @@ final class MessagePollers {
     private final long idleNanos;
     private final Engine.MessageHandler handler;
     private final AtomicInteger count = new AtomicInteger();
+    /** Those that run no listener. */
+    private final AtomicInteger idle = new AtomicInteger();
     private volatile boolean stopped;
 
     MessagePollers(Engine engine, int least, int most, long idleMillis, Engine.MessageHandler handler) {
@@ -51,7 +54,9 @@ final class MessagePollers {
         int now = count.get();
         while (now < most && !stopped) {
             if (count.compareAndSet(now, now + 1)) {
+                idle.incrementAndGet();
                 if (!engine.startPoller("Receiver", false, FIRST_BUFFER_BYTES, this::run)) {
+                    idle.decrementAndGet();
                     count.decrementAndGet();
                 }
                 return;
@@ -61,27 +66,32 @@ final class MessagePollers {
     }
 
     private void run(Poller poller) {
-        boolean counted = true;
+        boolean left = false;
         try {
             long idleSince = System.nanoTime();
             while (!stopped && !poller.isClosed()) {
                 Records records = poll(poller);
                 if (records != null) {
-                    if (records.wantsMorePollers()) {
+                    if (idle.decrementAndGet() == 0) {
                         startOne();
                     }
-                    int index = 0;
-                    while (records.advance()) {
-                        poller.outcome(index++, engine.handle(handler, records));
+                    try {
+                        int index = 0;
+                        while (records.advance()) {
+                            poller.outcome(index++, engine.handle(handler, records));
+                        }
+                    } finally {
+                        idle.incrementAndGet();
                     }
                     idleSince = System.nanoTime();
                 } else if (System.nanoTime() - idleSince > idleNanos && leave()) {
-                    counted = false;
+                    left = true;
                     return;
                 }
             }
         } finally {
-            if (counted) {
+            if (!left) {
+                idle.decrementAndGet();
                 count.decrementAndGet();
             }
         }
@@ -97,14 +107,25 @@ final class MessagePollers {
         }
     }
 
-    /** Whether this one may go; of two that ask at once for the last place, one stays. */
+    /** Whether this one may go: enough stay, and one of them waits. Of two that ask at once one stays. */
     private boolean leave() {
-        int now = count.get();
+        if (!decrementAbove(idle, 1)) {
+            return false;
+        }
+        if (!decrementAbove(count, least)) {
+            idle.incrementAndGet();
+            return false;
+        }
+        return true;
+    }
+
+    private static boolean decrementAbove(AtomicInteger number, int least) {
+        int now = number.get();
         while (now > least) {
-            if (count.compareAndSet(now, now - 1)) {
+            if (number.compareAndSet(now, now - 1)) {
                 return true;
             }
-            now = count.get();
+            now = number.get();
         }
         return false;
     }

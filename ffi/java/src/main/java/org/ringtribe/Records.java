@@ -30,10 +30,6 @@ public final class Records {
         this.left = buffer.getInt(0);
     }
 
-    boolean wantsMorePollers() {
-        return (buffer.getInt(4) & 1) != 0;
-    }
-
     boolean advance() {
         if (left == 0) {
             return false;
