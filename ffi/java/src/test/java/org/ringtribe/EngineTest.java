@@ -2,293 +2,181 @@ package org.ringtribe;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.net.InetAddress;
-import java.net.ServerSocket;
-import java.nio.ByteBuffer;
-import java.util.ArrayList;
-import java.util.Collections;
-import java.util.List;
+import java.net.DatagramSocket;
+import java.util.HashMap;
 import java.util.Map;
-import java.util.Random;
-import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CountDownLatch;
-import java.util.concurrent.CyclicBarrier;
-import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
-import java.util.concurrent.Future;
+import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
 
-import org.apache.catalina.tribes.Channel;
 import org.apache.catalina.tribes.membership.MemberImpl;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.Timeout;
 
-/** Two engines in one JVM exchange messages through the bridge; run with -Xcheck:jni. */
-@Timeout(120)
+/** Two engines in this JVM, under -Xcheck:jni. */
 class EngineTest {
 
-    private static final int APPLIED = Channel.SEND_OPTIONS_USE_ACK | Channel.SEND_OPTIONS_SYNCHRONIZED_ACK;
-    private static final byte[] ID = new byte[16];
+    private static final int WITHIN_SECONDS = 20;
 
-    /** An engine that listens, with the package that names it. */
-    private static final class Node implements AutoCloseable, Engine.Events {
+    /** An engine with a queue of what it received and of the members it saw. */
+    private static final class Running implements Engine.Events {
+        final BlockingQueue<byte[]> messages = new LinkedBlockingQueue<>();
+        final BlockingQueue<Long> members = new LinkedBlockingQueue<>();
+        final BlockingQueue<Integer> gone = new LinkedBlockingQueue<>();
         final Engine engine;
-        final byte[] member;
-        final List<String> logs = Collections.synchronizedList(new ArrayList<>());
 
-        Node(Map<String,String> more) throws Exception {
-            Map<String,String> config = new java.util.HashMap<>(more);
-            config.put("tcpListenAddress", "127.0.0.1");
-            config.put("tcpListenPort", String.valueOf(20000 + new Random().nextInt(20000)));
-            config.put("autoBind", "1000");
-            engine = Engine.open(config, "test", this);
+        Running(int mcastPort, byte id) throws Exception {
+            engine = Engine.open(config(mcastPort), "test" + id, this);
             String bound = engine.listen();
-            MemberImpl local = new MemberImpl("127.0.0.1", Integer.parseInt(bound.substring(bound.indexOf(':') + 1)), 1);
-            byte[] id = new byte[16];
-            new Random().nextBytes(id);
-            local.setUniqueId(id);
-            member = local.getData(false, false);
-            engine.setLocalMember(member);
-        }
-
-        @Override
-        public void close() {
-            engine.close();
+            MemberImpl local = new MemberImpl("127.0.0.1", Integer.parseInt(bound.split(":")[1]), 0);
+            byte[] uniqueId = new byte[16];
+            uniqueId[0] = id;
+            local.setUniqueId(uniqueId);
+            engine.setLocalMember(local.getData(true, true));
+            engine.startPollers(1, 8, 1000, message -> {
+                byte[] bytes = new byte[message.payloadLength()];
+                message.payload(bytes, 0);
+                messages.add(bytes);
+                if (bytes.length > 0 && bytes[0] == 13) {
+                    throw new IllegalStateException("asked to fail");
+                }
+            });
+            engine.membership(Engine.RECEIVE);
+            engine.membership(Engine.SEND);
         }
 
         @Override
         public void memberAdded(long id, byte[] memberPackage) {
+            members.add(id);
         }
 
         @Override
         public void memberChanged(long id, byte[] memberPackage) {
+            // Not looked at.
         }
 
         @Override
         public void memberGone(long id, byte[] memberPackage, int cause) {
+            gone.add(cause);
         }
 
         @Override
-        public void gap(long id, long messages) {
+        public void gap(long id, long count) {
+            // Not looked at.
         }
 
         @Override
         public void log(int level, String text) {
-            logs.add(level + " " + text);
+            // Not looked at.
         }
     }
 
-    private Node a;
-    private Node b;
-    private long[] toB;
-
-    @BeforeEach
-    void open() throws Exception {
-        // One listener that waits holds one connection.
-        a = new Node(Map.of("poolSize", "64"));
-        b = new Node(Map.of());
-        toB = new long[] { a.engine.enter(b.member) };
-        assertTrue(toB[0] >= 0);
+    private static Map<String,String> config(int mcastPort) {
+        Map<String,String> config = new HashMap<>();
+        config.put("mcastAddr", "228.0.0.4");
+        config.put("mcastPort", String.valueOf(mcastPort));
+        config.put("mcastBindAddr", "127.0.0.1");
+        config.put("mcastFrequency", "100");
+        config.put("mcastDropTime", "1000");
+        config.put("tcpListenAddress", "127.0.0.1");
+        config.put("tcpListenPort", "24100");
+        config.put("autoBind", "20000");
+        config.put("ackTimeout", "5000");
+        return config;
     }
 
-    @AfterEach
-    void close() {
-        a.close();
-        b.close();
+    private static <T> T take(BlockingQueue<T> queue) throws InterruptedException {
+        T taken = queue.poll(WITHIN_SECONDS, TimeUnit.SECONDS);
+        assertNotNull(taken, "nothing came");
+        return taken;
     }
 
-    private static byte[] payload(Records record) {
-        byte[] bytes = new byte[record.payloadLength()];
-        record.payload(bytes, 0);
-        return bytes;
-    }
-
-    private int send(byte[] bytes, int[] statuses) {
-        return a.engine.send(bytes, bytes.length, APPLIED, 5, ID, toB, null, false, statuses);
-    }
-
-    private static byte[] number(int n) {
-        return ByteBuffer.allocate(4).putInt(n).array();
+    private static int send(Running from, long to, byte[] bytes, int options, int[] statuses) {
+        return from.engine.send(bytes, bytes.length, options, 1, new byte[16], new long[] { to }, 5L, false, statuses);
     }
 
     @Test
-    void sendReturnsAfterTheListenerAndLearnsThatItFailed() {
-        List<String> order = Collections.synchronizedList(new ArrayList<>());
-        List<byte[]> senders = Collections.synchronizedList(new ArrayList<>());
-        b.engine.startPollers(1, 4, 1000, record -> {
-            senders.add(record.sender());
-            order.add("listener " + record.options() + " " + record.timestamp() + " " + payload(record).length);
-            if (record.payloadLength() == 2) {
-                throw new Exception("as asked");
+    void messagesOutcomesAndEndsCrossTheBridge() throws Exception {
+        int mcastPort;
+        try (DatagramSocket socket = new DatagramSocket()) {
+            mcastPort = socket.getLocalPort();
+        }
+        Running a = new Running(mcastPort, (byte) 1);
+        Running b = new Running(mcastPort, (byte) 2);
+        long toB = take(a.members);
+        take(b.members);
+        for (int size : new int[] { 0, 1, 1000, 300_000, 3_000_000 }) {
+            byte[] bytes = new byte[size];
+            for (int n = 0; n < size; n++) {
+                bytes[n] = (byte) (n % 11);
             }
-        });
+            assertEquals(0, send(a, toB, bytes, 7, new int[1]));
+            // From 256 KiB on the poller has to grow its buffer.
+            assertArrayEquals(bytes, take(b.messages));
+        }
         int[] statuses = new int[1];
-        assertEquals(0, send(new byte[3], statuses));
-        order.add("returned");
-        assertEquals(1, send(new byte[2], statuses));
+        assertEquals(1, send(a, toB, new byte[] { 13 }, 7, statuses));
         assertEquals(Status.REMOTE_FAILED, statuses[0]);
-        // A stock sender may resend what failed; this one must not.
-        assertEquals(List.of("listener 6 5 3", "returned", "listener 6 5 2"), order);
-        MemberImpl sender = (MemberImpl) MemberImpl.getMember(senders.get(0));
-        assertEquals(MemberImpl.getMember(a.member), sender);
-    }
 
-    @Test
-    void aMessageLargerThanThePollersBuffer() {
-        byte[] large = new byte[6_000_000];
-        new Random(7).nextBytes(large);
-        CompletableFuture<byte[]> arrived = new CompletableFuture<>();
-        b.engine.startPollers(1, 1, 1000, record -> {
-            if (record.payloadLength() > 10) {
-                arrived.complete(payload(record));
-            }
-        });
-        assertEquals(0, send(large, new int[1]));
-        assertArrayEquals(large, arrived.join());
-        assertEquals(0, send(new byte[1], new int[1]), "the poller goes on with a small buffer");
-    }
-
-    @Test
-    void messagesOfOneKeyArriveInTheOrderOfTheCalls() throws Exception {
-        int count = 3000;
-        List<Integer> arrived = Collections.synchronizedList(new ArrayList<>());
-        b.engine.startPollers(4, 8, 1000, record -> arrived.add(ByteBuffer.wrap(payload(record)).getInt()));
-        CountDownLatch completed = new CountDownLatch(count);
-        List<Integer> expected = new ArrayList<>();
-        for (int n = 0; n < count; n++) {
-            expected.add(n);
-            int result = a.engine.submit(number(n), 4, APPLIED, 0, ID, toB, 42L, false, (members, statuses) -> {
-                if (members.length == 0) {
+        CountDownLatch completed = new CountDownLatch(1);
+        AtomicReference<long[]> failed = new AtomicReference<>();
+        int queued = a.engine.submit(new byte[] { 13 }, 1, 15, 1, new byte[16], new long[] { toB }, 5L, false,
+                (members, why) -> {
+                    failed.set(members);
                     completed.countDown();
-                }
-            }, new int[1]);
-            assertEquals(0, result);
-        }
-        assertTrue(completed.await(60, TimeUnit.SECONDS), completed.getCount() + " are missing");
-        assertEquals(expected, arrived);
+                }, statuses);
+        assertEquals(0, queued);
+        assertTrue(completed.await(WITHIN_SECONDS, TimeUnit.SECONDS));
+        assertArrayEquals(new long[] { toB }, failed.get(), "the completion names the member");
+
+        b.engine.close(1000);
+        assertEquals(Status.GOODBYE, take(a.gone));
+        assertEquals(1, send(a, toB, new byte[1], 7, statuses));
+        assertEquals(Status.STALE_MEMBER, statuses[0]);
+        a.engine.close(1000);
+        assertEquals(-Status.CLOSED, send(a, toB, new byte[1], 7, statuses));
     }
 
     @Test
-    void pollersGrowWhileListenersWaitAndShrinkAgain() throws Exception {
-        int together = 40;
-        CyclicBarrier barrier = new CyclicBarrier(together);
-        b.engine.startPollers(2, together, 0, record -> barrier.await(30, TimeUnit.SECONDS));
-        ExecutorService callers = Executors.newFixedThreadPool(together);
-        List<Future<Integer>> results = new ArrayList<>();
-        for (int n = 0; n < together; n++) {
-            results.add(callers.submit(() -> send(new byte[1], new int[1])));
+    void badArgumentsAreNumbersNotCrashes() throws Exception {
+        NativeLoader.ensureLoaded();
+        for (long handle : new long[] { 0, -1, Long.MIN_VALUE, Long.MAX_VALUE, 1L << 32 }) {
+            assertEquals(-1, Bridge.poll(handle, 0, true, 0, 1 << 20, 1));
+            Bridge.outcome(handle, 0, 0, 0);
+            assertEquals(-Status.CLOSED, Bridge.close(handle, 0));
+            assertEquals(-Status.CLOSED, Bridge.setLocalMember(handle, null));
+            assertEquals(-Status.CLOSED, Bridge.describe(handle, new byte[10]));
         }
-        for (Future<Integer> result : results) {
-            assertEquals(0, result.get(60, TimeUnit.SECONDS));
+        byte[] error = new byte[500];
+        for (String config : new String[] { "ackTimeout=0", "noSuchThing=1", "no equals sign", "mcastAddr=10.0.0.1" }) {
+            assertTrue(Bridge.open(config.getBytes("UTF-8"), error) < 0, config);
         }
-        callers.shutdown();
-        long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(30);
-        while (b.engine.pollersCount() > 2 && System.nanoTime() < until) {
-            Thread.onSpinWait();
-        }
-        assertEquals(2, b.engine.pollersCount());
-        b.engine.stopPollers();
-        b.engine.startPollers(1, 1, 1000, record -> { });
-        assertEquals(0, send(new byte[1], new int[1]), "pollers can be started again");
-    }
+        assertTrue(Bridge.open("ackTimeout=0".getBytes("UTF-8"), null) < 0, "no room for the text");
+        EngineException refused = assertThrows(EngineException.class,
+                () -> Engine.open(Map.of("replicationMode", "poled"), "x", null));
+        assertTrue(refused.getMessage().contains("did you mean pooled"), refused.getMessage());
 
-    @Test
-    void closeFailsWhatWaitsAndCallsEveryCompletion() throws Exception {
-        CountDownLatch inside = new CountDownLatch(1);
-        CountDownLatch release = new CountDownLatch(1);
-        b.engine.startPollers(1, 4, 1000, record -> {
-            inside.countDown();
-            release.await(60, TimeUnit.SECONDS);
-        });
-        ExecutorService caller = Executors.newSingleThreadExecutor();
-        int[] statuses = new int[1];
-        Future<Integer> waiting = caller.submit(() -> send(new byte[1], statuses));
-        assertTrue(inside.await(30, TimeUnit.SECONDS));
-        int queued = 100;
-        List<Integer> outcomes = Collections.synchronizedList(new ArrayList<>());
-        for (int n = 0; n < queued; n++) {
-            int result = a.engine.submit(number(n), 4, APPLIED, 0, ID, toB, 1L, false,
-                    (members, why) -> outcomes.add(members == null ? -1 : why[0]), new int[1]);
-            assertEquals(0, result);
-        }
-        a.engine.close(0);
-        assertEquals(Collections.nCopies(queued, Status.CLOSED), outcomes);
-        assertEquals(1, waiting.get(30, TimeUnit.SECONDS));
-        assertEquals(Status.CLOSED, statuses[0]);
-        assertTrue(send(new byte[1], new int[1]) != 0, "closed");
-        assertEquals("", a.engine.describe());
-        a.engine.close(0);
-        caller.shutdown();
-        release.countDown();
-    }
-
-    @Test
-    void aPollerBelongsToOneThreadAndForgedHandlesAreRefused() throws Exception {
-        ByteBuffer buffer = ByteBuffer.allocateDirect(1 << 16);
-        long address = Bridge.address(buffer);
-        assertTrue(address != 0);
-        assertEquals(0, Bridge.address(ByteBuffer.allocate(8)), "not a direct buffer");
-        long handle = Bridge.open(new byte[0], new byte[100]);
+        long handle = Bridge.open("tcpThreadCount=1".getBytes("UTF-8"), error);
         assertTrue(handle > 0);
-        CountDownLatch begun = new CountDownLatch(1);
-        Thread other = new Thread(() -> {
-            ByteBuffer own = ByteBuffer.allocateDirect(1 << 16);
-            begun.countDown();
-            while (Bridge.poll(handle, 3, false, Bridge.address(own), own.capacity(), 1000) != -1) {
-                Thread.onSpinWait();
-            }
-        });
-        other.start();
-        begun.await();
-        long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(30);
-        int answer = 0;
-        while (answer == 0 && System.nanoTime() < until) {
-            answer = Bridge.poll(handle, 3, false, address, buffer.capacity(), 0);
-        }
-        assertEquals(-2, answer, "in use by the other thread");
-        assertTrue(Bridge.poll(handle, 4, false, address, 100, 0) < -1024, "too small a buffer");
-        for (long forged : new long[] { 0, -1, handle + 1, handle + (1L << 32), Long.MAX_VALUE }) {
-            assertEquals(-1, Bridge.poll(forged, 4, false, address, buffer.capacity(), 0));
-            assertEquals(-Status.CLOSED, Bridge.close(forged, 0));
-            assertEquals(-Status.CLOSED, Bridge.send(forged, new byte[1], 0, 1, 0, 0, ID, new long[0], 0, 0, 0, 0, 0,
-                    new int[0]));
-        }
-        int badArgument = -103;
-        assertEquals(badArgument, Bridge.send(handle, new byte[1], 0, 2, 0, 0, ID, toB, 1, 0, 0, 0, 0, new int[1]));
-        assertEquals(badArgument, Bridge.send(handle, new byte[1], -1, 1, 0, 0, ID, toB, 1, 0, 0, 0, 0, new int[1]));
-        assertEquals(badArgument, Bridge.send(handle, null, 0, 1, 0, 0, ID, toB, 1, 0, 0, 0, 0, new int[1]));
-        assertEquals(badArgument, Bridge.send(handle, new byte[1], 0, 1, 0, 0, null, toB, 1, 0, 0, 0, 0, new int[1]));
-        assertEquals(badArgument, Bridge.send(handle, new byte[1], 0, 1, 0, 0, ID, toB, 2, 0, 0, 0, 0, new int[1]));
-        assertEquals(badArgument, Bridge.send(handle, new byte[1], 0, 1, 0, 0, ID, null, 1, 0, 0, 0, 0, new int[1]));
-        assertEquals(badArgument, Bridge.enter(handle, new byte[] { 1, 2, 3 }));
-        Bridge.outcome(handle, 4, 0, 0);
-        Bridge.outcome(handle, -1, -1, -1);
+        byte[] bytes = new byte[10];
+        byte[] id = new byte[16];
+        long[] members = { 7 };
+        assertEquals(-103, Bridge.send(handle, bytes, 5, 6, 7, 0, id, members, 1, 0, 0, 0, 0, null), "beyond the array");
+        assertEquals(-103, Bridge.send(handle, bytes, -1, 6, 7, 0, id, members, 1, 0, 0, 0, 0, null));
+        assertEquals(-103, Bridge.send(handle, null, 0, 6, 7, 0, id, members, 1, 0, 0, 0, 0, null));
+        assertEquals(-103, Bridge.send(handle, bytes, 0, 10, 7, 0, new byte[3], members, 1, 0, 0, 0, 0, null));
+        assertEquals(-103, Bridge.send(handle, bytes, 0, 10, 7, 0, id, members, 2, 0, 0, 0, 0, null));
+        assertEquals(-Status.UNSUPPORTED, Bridge.send(handle, bytes, 0, 10, 0x20, 0, id, members, 1, 0, 0, 0, 0, null));
+        assertEquals(1, Bridge.send(handle, bytes, 0, 10, 7, 0, id, members, 1, 0, 0, 0, 0, null), "nobody has the id 7");
+        assertEquals(-103, Bridge.enter(handle, bytes));
+        assertEquals(-2, Bridge.poll(handle, 5000, false, 0, 1 << 20, 1), "no such poller");
+        assertTrue(Bridge.poll(handle, 1, false, 0, 10, 1) < -1024, "too little room");
         assertEquals(0, Bridge.close(handle, 0));
-        other.join(TimeUnit.SECONDS.toMillis(30));
-        assertFalse(other.isAlive(), "close wakes pollers");
-        assertEquals(-1, Bridge.poll(handle, 0, true, address, buffer.capacity(), 1000));
-    }
-
-    @Test
-    void whatIsRefusedSaysWhy() {
-        EngineException e = assertThrows(EngineException.class,
-                () -> Engine.open(Map.of("mcastFreqency", "500"), "test", a));
-        assertTrue(e.getMessage().contains("did you mean mcastFrequency"), e.getMessage());
-        e = assertThrows(EngineException.class, () -> Engine.open(Map.of("ackTimeout", "0"), "test", a));
-        assertTrue(e.getMessage().contains("ackTimeout=\"0\""), e.getMessage());
-        EngineException inUse = assertThrows(EngineException.class, () -> {
-            try (ServerSocket taken = new ServerSocket(0, 1, InetAddress.getByName("127.0.0.1"));
-                    Engine third = Engine.open(Map.of("tcpListenAddress", "127.0.0.1", "tcpListenPort",
-                            String.valueOf(taken.getLocalPort()), "autoBind", "1"), "test", a)) {
-                third.listen();
-            }
-        });
-        assertTrue(inUse.getMessage().contains("in use"), inUse.getMessage());
+        assertEquals(-Status.CLOSED, Bridge.close(handle, 0));
     }
 }
