@@ -20,6 +20,8 @@ fn free_udp_port() -> u16 {
     socket.local_addr().expect("bound").port()
 }
 
+/// A running node. Each test has ports of its own: a Tribes node is known by its address, and whoever
+/// takes over the port of one that went gets its messages.
 struct Running {
     node: std::sync::Arc<Node>,
     events: mpsc::Receiver<Event>,
@@ -34,7 +36,7 @@ fn listener_outcome(payload: &[u8]) -> Status {
 }
 
 impl Running {
-    fn start(id: u8, mcast_port: u16) -> Self {
+    fn start(id: u8, mcast_port: u16, first_port: u16) -> Self {
         let mut config = Config::default();
         for (name, value) in [
             ("mcastAddr", "228.0.0.9"),
@@ -43,8 +45,8 @@ impl Running {
             ("mcastFrequency", "100"),
             ("mcastDropTime", "600"),
             ("tcpListenAddress", "127.0.0.1"),
-            ("tcpListenPort", "20100"),
-            ("autoBind", "20000"),
+            ("tcpListenPort", &first_port.to_string()),
+            ("autoBind", "900"),
             ("tcpThreadCount", "2"),
             ("ackTimeout", "5000"),
         ] {
@@ -151,8 +153,8 @@ fn send(
 #[test]
 fn two_nodes_exchange_messages_of_every_size_and_mode() {
     let port = free_udp_port();
-    let a = Running::start(1, port);
-    let b = Running::start(2, port);
+    let a = Running::start(1, port, 41_000);
+    let b = Running::start(2, port, 41_000);
     let (to_b, to_a) = (a.await_member(), b.await_member());
     for size in [0, 1, 100, 4_096, 70_000, 5_000_000] {
         let payload: Vec<u8> = (0..size).map(|i: usize| i.to_le_bytes()[0] % 251).collect();
@@ -176,8 +178,8 @@ fn two_nodes_exchange_messages_of_every_size_and_mode() {
 #[test]
 fn a_key_keeps_its_order_through_the_queue() {
     let port = free_udp_port();
-    let a = Running::start(1, port);
-    let b = Running::start(2, port);
+    let a = Running::start(1, port, 42_000);
+    let b = Running::start(2, port, 42_000);
     let to_b = a.await_member();
     // What keeps the order at a Tribes receiver is the message of a session.
     let session = include_bytes!("../../wire/testdata/java/session-delta.bin");
@@ -201,8 +203,8 @@ fn a_key_keeps_its_order_through_the_queue() {
 #[test]
 fn a_node_that_dies_without_a_word_is_noticed_and_named() {
     let port = free_udp_port();
-    let a = Running::start(1, port);
-    let b = Running::start(2, port);
+    let a = Running::start(1, port, 43_000);
+    let b = Running::start(2, port, 43_000);
     let to_b = a.await_member();
     send(&a, to_b, &[1], 7).expect("delivered");
     let b_identity = b.identity(2);
