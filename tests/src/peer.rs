@@ -1,6 +1,7 @@
 //! A member of a Tribes cluster in its own JVM, driven line by line.
 
 use std::fs::File;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::build::{self, Flavour};
@@ -41,6 +42,11 @@ impl Peer {
             .arg(format!("base={}", directory.join(name).display()))
             .args(arguments)
             .stderr(log);
+        // Ports of its own: a Tribes node is known by its address, and whoever takes over the port of
+        // one that went would answer for it.
+        static PEERS_COUNT: AtomicU16 = AtomicU16::new(0);
+        let port = 21_000 + 50 * (PEERS_COUNT.fetch_add(1, Ordering::Relaxed) % 200);
+        command.arg(format!("port={port}"));
         let process = Process::start(name, command)?;
         process.await_line("> started", Duration::from_secs(60))?;
         Ok(Self { process })

@@ -46,7 +46,7 @@ final class Peers {
         ReceiverBase receiver = (ReceiverBase) channel.getChannelReceiver();
         receiver.setAddress("127.0.0.1");
         receiver.setPort(Integer.parseInt(arguments.getOrDefault("port", "21000")));
-        receiver.setAutoBind(20000);
+        receiver.setAutoBind(50);
         ReplicationTransmitter sender = (ReplicationTransmitter) channel.getChannelSender();
         PooledParallelSender transport = (PooledParallelSender) sender.getTransport();
         transport.setTimeout(Long.parseLong(arguments.getOrDefault("timeout", "10000")));
