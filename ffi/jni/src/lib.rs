@@ -63,6 +63,7 @@ struct Open {
     node: Node,
     /// What each poller has been given and not reported yet.
     pollers: Vec<Mutex<Vec<Option<Delivery>>>>,
+    closed: AtomicBool,
 }
 
 fn negated(status: Status) -> jint {
@@ -145,7 +146,9 @@ fn open(lines: &str) -> Result<i64, String> {
     }
     let node = Node::open(&config).map_err(|error| error.to_string())?;
     let pollers = (0..POLLERS_LIMIT_COUNT).map(|_| Mutex::default()).collect();
-    NODES.insert(Arc::new(Open { node, pollers })).ok_or_else(|| "too many nodes".into())
+    NODES
+        .insert(Arc::new(Open { node, pollers, closed: AtomicBool::new(false) }))
+        .ok_or_else(|| "too many nodes".into())
 }
 
 /// `int listen(long handle, byte[] text)`: length of "host:port" in `text`, or the negated length
@@ -538,6 +541,9 @@ pub extern "system" fn Java_org_ringtribe_Bridge_close(
 ) -> jint {
     guarded(negated(Status::Bug), || {
         let Some(open) = NODES.get(handle) else { return negated(Status::Closed) };
+        if open.closed.swap(true, Ordering::AcqRel) {
+            return negated(Status::Closed);
+        }
         open.node.close(Duration::from_millis(u64::try_from(grace).unwrap_or(0)));
         0
     })
