@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ringtribe_wire::tribes::Member;
 
 use crate::budget::Budget;
-use crate::ids::{Epoch, MemberId};
+use crate::ids::{BootId, Epoch, Link, MemberId};
 use crate::status::Status;
 
 /// What identifies a Tribes member (`MemberImpl.equals`): address, port and unique id.
@@ -51,8 +51,8 @@ pub struct MemberEntry {
     pub identity: Identity,
     /// Where it listens.
     pub address: SocketAddr,
-    /// The life of the link; no two entries of one directory share one.
-    pub epoch: Epoch,
+    /// The link to it; no two entries of one directory share its epoch.
+    pub link: Link,
     /// What may be queued for it.
     pub budget: Arc<Budget>,
     /// The member package as last heard (`MemberImpl.getData`).
@@ -89,6 +89,7 @@ impl MemberEntry {
 pub struct Directory {
     state: RwLock<State>,
     budget_bytes: usize,
+    here: BootId,
 }
 
 #[derive(Debug, Default)]
@@ -108,10 +109,11 @@ struct Slot {
 pub const MAX_MEMBERS_COUNT: usize = 4096;
 
 impl Directory {
-    /// An empty directory whose members get `budget_bytes` each (maxQueueSize).
+    /// The empty directory of the incarnation `here`, whose members get `budget_bytes` each
+    /// (maxQueueSize).
     #[must_use]
-    pub fn new(budget_bytes: usize) -> Self {
-        Self { state: RwLock::default(), budget_bytes }
+    pub fn new(here: BootId, budget_bytes: usize) -> Self {
+        Self { state: RwLock::default(), budget_bytes, here }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
@@ -144,7 +146,7 @@ impl Directory {
             id,
             identity: identity.clone(),
             address,
-            epoch,
+            link: Link { from: self.here, to: id, epoch },
             budget: Budget::new(self.budget_bytes),
             package: RwLock::new(package.into()),
             ended: AtomicU16::new(LIVE),
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_member_that_comes_back_is_another_handle_and_another_epoch() {
-        let directory = Directory::new(1000);
+        let directory = Directory::new(BootId([7; 16]), 1000);
         let first = directory.enter(&identity(4000), b"p").expect("usable");
         assert_eq!(directory.enter(&identity(4000), b"p").expect("known").id, first.id);
         assert!(first.ended().is_none());
@@ -215,14 +217,14 @@ mod tests {
         assert!(directory.cut(first.id, Status::Cut).is_none(), "cut once");
         let second = directory.enter(&identity(4000), b"p").expect("usable");
         assert_eq!(second.id.index, first.id.index);
-        assert!(second.epoch > first.epoch);
+        assert!(second.link.epoch > first.link.epoch);
         assert!(directory.get(first.id).is_none(), "the old handle is stale");
         assert_eq!(MemberId::from_bits(second.id.to_bits()), second.id);
     }
 
     #[test]
     fn unusable_addresses_are_refused() {
-        let directory = Directory::new(1000);
+        let directory = Directory::new(BootId([7; 16]), 1000);
         assert!(directory.enter(&identity(0), b"").is_none());
         assert!(directory.enter(&identity(70000), b"").is_none());
         let odd = Identity { host: vec![1, 2, 3], port: 1, unique_id: [0; 16] };

@@ -201,7 +201,7 @@ impl Shared {
     #[must_use]
     pub fn new(bounds: Bounds, boot_id: BootId, orders: Arc<dyn Orders>) -> Arc<Self> {
         Arc::new(Self {
-            directory: Directory::new(bounds.max_queue_bytes),
+            directory: Directory::new(boot_id, bounds.max_queue_bytes),
             deliveries: DeliveryQueue::new(bounds.max_receive_bytes, Arc::clone(&orders)),
             lately: Lately::new(bounds.ack_timeout_ms),
             counters: Counters::default(),
