@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as WallInstant};
 
 use crate::buffer::Buffer;
-use crate::ids::MemberId;
+use crate::event::{Event, LogLevel};
 use crate::io::ConnId;
 use crate::order::{Order, Orders};
 use crate::status::Status;
@@ -26,69 +26,6 @@ pub enum PollerClass {
     General,
     /// Replies and events only; must run no code that can block.
     Reserved,
-}
-
-/// Something for the layer above that is no message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A member can be addressed (`MembershipListener.memberAdded`).
-    MemberAdded {
-        /// Its handle.
-        member: MemberId,
-        /// Its member package.
-        package: Arc<[u8]>,
-    },
-    /// A known member changed its payload or command.
-    MemberChanged {
-        /// Its handle.
-        member: MemberId,
-        /// Its new member package.
-        package: Arc<[u8]>,
-    },
-    /// A member has gone (`MembershipListener.memberDisappeared`); what was queued for it failed.
-    MemberGone {
-        /// Its handle, stale from now on.
-        member: MemberId,
-        /// Its last member package; with the shutdown command if it said goodbye.
-        package: Arc<[u8]>,
-        /// Why.
-        cause: Status,
-    },
-    /// A message submitted with a token is complete.
-    Completed {
-        /// From the submission.
-        token: u64,
-        /// Members that failed, with why; empty if all went well.
-        failures: Vec<(MemberId, Status)>,
-    },
-    /// Messages to a member may be missing there: they were handed to a connection that was lost
-    /// and nothing acknowledged them. Whoever keeps state above should repair it.
-    Gap {
-        /// The member.
-        member: MemberId,
-        /// How many messages at most.
-        messages_count: u64,
-    },
-    /// Something an operator should read.
-    Log {
-        /// How grave.
-        level: LogLevel,
-        /// The text.
-        text: String,
-    },
-}
-
-/// How grave a log record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// For those who look closely.
-    Debug,
-    /// Worth knowing.
-    Info,
-    /// Something is wrong, and handled.
-    Warn,
-    /// Something is lost or broken.
-    Error,
 }
 
 /// A received message.

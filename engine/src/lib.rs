@@ -10,6 +10,7 @@ pub mod control;
 pub mod delivery;
 pub mod directory;
 pub mod error;
+pub mod event;
 pub mod ids;
 pub mod io;
 pub mod message;

@@ -12,11 +12,10 @@ use ringtribe_wire::tribes::{self, Datagram};
 use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::control::{ControlHandle, ControlSink, ListenError, MulticastError};
-use crate::delivery::{
-    ConnLoad, Event, Incoming, Item, LogLevel, Origin, PollEnd, Polled, PollerClass,
-};
+use crate::delivery::{ConnLoad, Incoming, Item, Origin, PollEnd, Polled, PollerClass};
 use crate::directory::{Identity, MemberEntry};
 use crate::error::OpenError;
+use crate::event::{Event, LogLevel};
 use crate::ids::{BootId, Instant, Key, MemberId};
 use crate::io::{ConnId, Errno, Evidence};
 use crate::message::{AckMode, Waiter};

@@ -11,8 +11,8 @@ use ringtribe_wire::tribes;
 
 use crate::budget::{BudgetToken, MESSAGE_OVERHEAD_BYTES};
 use crate::buffer::{BufferMut, Segment};
-use crate::delivery::{Event, LogLevel};
 use crate::directory::MemberEntry;
+use crate::event::{Event, LogLevel};
 use crate::ids::{Instant, Key, MemberId, StreamIndex};
 use crate::message::{AckMode, Completed, Message, Waiter};
 use crate::order::{Destination, Order};

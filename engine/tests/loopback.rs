@@ -5,8 +5,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use ringtribe::config::Config;
-use ringtribe::delivery::{Event, PollEnd, Polled, PollerClass};
+use ringtribe::delivery::{PollEnd, Polled, PollerClass};
 use ringtribe::directory::Identity;
+use ringtribe::event::Event;
 use ringtribe::ids::{Key, MemberId};
 use ringtribe::node::Node;
 use ringtribe::protocol::membership::LocalMember;

@@ -22,8 +22,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_uring::net::{TcpListener, TcpStream};
 
 use crate::config::Config;
-use crate::delivery::LogLevel;
 use crate::directory::Identity;
+use crate::event::LogLevel;
 use crate::ids::Instant;
 use crate::io::{Errno, Evidence};
 use crate::protocol::membership::{

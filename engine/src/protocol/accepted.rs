@@ -10,8 +10,9 @@ use ringtribe_wire::tribes::{
 };
 
 use crate::buffer::{Buffer, BufferMut};
-use crate::delivery::{ConnLoad, Event, Incoming, Item, LineId, LogLevel, Origin};
+use crate::delivery::{ConnLoad, Incoming, Item, LineId, Origin};
 use crate::directory::Identity;
+use crate::event::{Event, LogLevel};
 use crate::ids::Instant;
 use crate::io::{ConnId, Errno, Evidence, Io, SendBatch};
 use crate::message::AckMode;

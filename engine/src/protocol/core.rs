@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::delivery::{Event, Item, LogLevel};
+use crate::delivery::Item;
 use crate::directory::MemberEntry;
+use crate::event::{Event, LogLevel};
 use crate::ids::{Instant, MemberId};
 use crate::io::{ConnId, Io, IoEvent};
 use crate::message::Message;

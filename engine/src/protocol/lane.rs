@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ringtribe_wire::tribes::{Frame, Step, decode_frame};
 
 use crate::budget::BudgetToken;
-use crate::delivery::Event;
+use crate::event::Event;
 use crate::ids::{Instant, MemberId};
 use crate::io::{ConnId, Errno, Evidence, Io, SendBatch};
 use crate::message::{AckMode, Message};
@@ -363,7 +363,7 @@ impl Lane {
         if let Some(text) = fault {
             count(&shared.counters.bad_input_count, 1);
             shared.deliveries.event(Event::Log {
-                level: crate::delivery::LogLevel::Warn,
+                level: crate::event::LogLevel::Warn,
                 text: format!("connection to {} closed: it sent {text}", self.address),
             });
             self.lost(conn, shared, io);

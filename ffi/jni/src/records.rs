@@ -1,7 +1,8 @@
 //! What a poll hands to Java: records in the caller's direct buffer, in the machine's byte order,
 //! each on a multiple of 8 bytes. `org.ringtribe.Records` reads them.
 
-use ringtribe::delivery::{Event, Incoming};
+use ringtribe::delivery::Incoming;
+use ringtribe::event::Event;
 use ringtribe::ids::MemberId;
 use ringtribe::status::Status;
 

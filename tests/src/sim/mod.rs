@@ -1,6 +1,7 @@
 //! A cluster in one thread: the real core, membership and delivery queue of every node, on a
 //! simulated kernel, network and clock. One seed, one history.
 
+mod application;
 mod check;
 mod net;
 mod random;
@@ -9,20 +10,16 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ringtribe::delivery::{Delivery, Event, Polled, PollerClass};
-use ringtribe::ids::{BootId, Instant, Key, MemberId};
+use ringtribe::delivery::Delivery;
+use ringtribe::ids::{BootId, Instant, MemberId};
 use ringtribe::io::{ConnId, IoEvent};
-use ringtribe::message::{AckMode, Waiter};
 use ringtribe::order::{Order, Orders};
 use ringtribe::protocol::core::{Crew, WorkerCore};
 use ringtribe::protocol::membership::{Input, LocalMember, Membership, Output, ProbeResult};
 use ringtribe::shared::{Bounds, Planted, Shared};
-use ringtribe::status::Status;
-use ringtribe::submit::Envelope;
 use ringtribe::worker::Core;
-use ringtribe_wire::tribes::options::{ASYNCHRONOUS, BYTE_MESSAGE, SYNCHRONIZED_ACK, USE_ACK};
 
-use check::{Checker, Submitted};
+use check::Checker;
 pub use net::Faults;
 use net::{Effect, Net, Occurrence, Place, SimIo};
 use random::Random;
@@ -129,9 +126,6 @@ fn address(node: usize) -> SocketAddr {
 fn node_of(address: SocketAddr) -> usize {
     usize::from(address.port().saturating_sub(4000))
 }
-
-/// What makes a Tribes receiver keep the order: the front of a serialized session message.
-const SESSION: &[u8] = include_bytes!("../../../wire/testdata/java/session-delta.bin");
 
 /// Plays the history of `seed`.
 #[must_use]
@@ -460,142 +454,6 @@ impl World {
         }
     }
 
-    /// The application takes what is there, and starts listeners if it has pollers left.
-    fn poll(&mut self, node: usize, life: u32) {
-        let now = self.now;
-        let Some(running) = self.nodes[node].as_mut().filter(|running| running.life == life) else {
-            return;
-        };
-        let mut taken = Vec::new();
-        let deliveries = Arc::clone(&running.shared.deliveries);
-        while deliveries.try_poll(PollerClass::Reserved, 1 << 30, 8, &mut taken).is_some() {}
-        while running.listeners.len() < POLLERS_COUNT {
-            let before = taken.len();
-            if deliveries.try_poll(PollerClass::General, 1 << 30, 8, &mut taken).is_none() {
-                break;
-            }
-            let batch: Vec<Delivery> = taken
-                .drain(before..)
-                .filter_map(|polled| match polled {
-                    Polled::Message(delivery) => Some(delivery),
-                    Polled::Event(_) => None,
-                })
-                .collect();
-            for delivery in &batch {
-                let payload = delivery.incoming().payload();
-                self.checker.delivered((node, life), message_number(payload), now);
-            }
-            let listener = self.next_listener;
-            self.next_listener += 1;
-            running.listeners.insert(listener, batch);
-            let slow = self.random.chance(20);
-            let takes = self.random.between(1_000, if slow { 80 * MS } else { 300_000 });
-            let id = self.next_happening;
-            self.next_happening += 1;
-            self.happenings.insert(id, Happening::ListenerEnds { node, life, listener });
-            self.queue.push(std::cmp::Reverse((now + takes, id)));
-        }
-        for polled in taken {
-            if let Polled::Event(event) = polled {
-                self.event(node, event);
-            }
-        }
-        self.soon(20_000, 2 * MS, Happening::Poll { node, life });
-    }
-
-    fn event(&mut self, node: usize, event: Event) {
-        let Some(running) = self.nodes[node].as_mut() else { return };
-        match event {
-            Event::MemberAdded { member, .. } => {
-                if let Some(entry) = running.shared.directory.get(member) {
-                    running.members.insert(member, node_of(entry.address));
-                }
-            }
-            Event::Completed { token, failures } => {
-                let members = &running.members;
-                let failures: Vec<(usize, Status)> = failures
-                    .iter()
-                    .filter_map(|(member, status)| Some((*members.get(member)?, *status)))
-                    .collect();
-                self.checker.completed(token, &failures);
-            }
-            _ => {}
-        }
-    }
-
-    fn listener_ends(&mut self, node: usize, life: u32, listener: u64) {
-        let fail = self.faults.fail_listener;
-        let Some(running) = self.nodes[node].as_mut().filter(|running| running.life == life) else {
-            return;
-        };
-        for delivery in running.listeners.remove(&listener).unwrap_or_default() {
-            if self.random.chance(fail) {
-                delivery.complete(Status::RemoteFailed);
-            } else {
-                let number = message_number(delivery.incoming().payload());
-                self.checker.accepted((node, life), number);
-                delivery.complete(Status::Ok);
-            }
-        }
-    }
-
-    fn submit(&mut self, node: usize, life: u32) {
-        if self.now > STORM_NS {
-            return;
-        }
-        let now = self.now;
-        self.soon(100_000, 20 * MS, Happening::Submit { node, life });
-        let random = &mut self.random;
-        let Some(running) = self.nodes[node].as_mut().filter(|running| running.life == life) else {
-            return;
-        };
-        let members: Vec<MemberId> =
-            running.shared.directory.entries().iter().map(|entry| entry.id).collect();
-        let known: Option<Vec<usize>> =
-            members.iter().map(|member| running.members.get(member).copied()).collect();
-        // A member whose announcement the application has not taken yet is not addressed.
-        let Some(to) = known.filter(|to| !to.is_empty()) else { return };
-        let number = self.next_message;
-        self.next_message += 1;
-        let key = random.chance(800).then(|| random.below(KEYS_COUNT));
-        let (mode, mut options) = match random.below(10) {
-            0..=3 => (AckMode::Applied, USE_ACK | SYNCHRONIZED_ACK),
-            4..=5 => (AckMode::Received, USE_ACK),
-            _ => (AckMode::None, ASYNCHRONOUS),
-        };
-        let filler_bytes = match random.below(20) {
-            0 => random.below(100_000),
-            1..=4 => random.below(20_000),
-            _ => random.below(300),
-        };
-        let mut payload = number.to_be_bytes().to_vec();
-        payload.resize(8 + usize::try_from(filler_bytes).unwrap_or(0), 7);
-        if key.is_some() {
-            payload.splice(0..0, SESSION.iter().copied());
-        } else {
-            options |= BYTE_MESSAGE;
-        }
-        let envelope = Envelope { options, timestamp_ms: 0, unique_id: random.id() };
-        let Ok(mut builder) = running.shared.compose(payload.len(), &envelope) else { return };
-        builder.payload_mut().copy_from_slice(&payload);
-        let deadline = Instant(now).plus_ms(ACK_TIMEOUT_MS);
-        let engine_key = key.map(|key| Key::of(&key.to_be_bytes()));
-        let waiter = Waiter::Token(number);
-        let failed = Vec::new();
-        let message = Submitted { from: (node, life), key, mode, to, at: now, done: false, failed };
-        self.checker.submitted(number, message);
-        let routed = running.shared.route(builder, engine_key, false, &members, deadline, waiter);
-        match routed.try_admit() {
-            Ok(tokens) => running.shared.dispatch(routed, tokens),
-            // A caller would wait for room; this one gives up at once.
-            Err(_) => {
-                for (index, _) in &routed.live {
-                    running.shared.complete(&routed.message, *index, Status::QueueFull);
-                }
-            }
-        }
-    }
-
     fn crash(&mut self, node: usize) {
         if self.now > STORM_NS || self.crashes_left_count == 0 {
             return;
@@ -679,12 +537,4 @@ fn address_of_client(node: usize) -> SocketAddr {
 
 fn counter(shared: &Shared, name: &str) -> u64 {
     shared.counters.list().iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value)
-}
-
-fn message_number(payload: &[u8]) -> u64 {
-    let rest = payload.strip_prefix(SESSION).unwrap_or(payload);
-    let mut number = [0; 8];
-    let length = rest.len().min(8);
-    number[..length].copy_from_slice(&rest[..length]);
-    u64::from_be_bytes(number)
 }

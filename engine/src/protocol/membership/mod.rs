@@ -6,18 +6,20 @@
 //! dropped when its port refuses one, or when it is silent and does not answer a probe: a stopped
 //! process still accepts connections, so a silent member has to acknowledge a message.
 
+mod interface;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use ringtribe_wire::tribes::{
-    self, Datagram, Member, SHUTDOWN_COMMAND, TCP_FAILURE_DETECTOR_MAGIC, options,
-};
+use ringtribe_wire::tribes::{self, Datagram, Member, TCP_FAILURE_DETECTOR_MAGIC, options};
 
-use crate::delivery::LogLevel;
 use crate::directory::{Identity, MAX_MEMBERS_COUNT};
+use crate::event::LogLevel;
 use crate::ids::Instant;
 use crate::io::Evidence;
 use crate::status::Status;
+
+pub use interface::{Input, LocalMember, MembershipCounters, Output, ProbeResult};
 
 /// Longest wait for a probe (`TcpFailureDetector.connectTimeout`).
 const PROBE_TIMEOUT_MS: u64 = 1_000;
@@ -30,161 +32,6 @@ const SUSPECT_MS: u64 = 300_000;
 const GOODBYE_PROBE_MS: u64 = 100;
 /// A fault of the same kind is logged once in this time.
 const LOG_EVERY_MS: u64 = 1_000;
-
-/// Who this node is.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct LocalMember {
-    /// Address in network order.
-    pub host: Vec<u8>,
-    /// TCP port.
-    pub port: i32,
-    /// TLS port, -1 for none.
-    pub secure_port: i32,
-    /// UDP port, -1 for none.
-    pub udp_port: i32,
-    /// Tribes unique id.
-    pub unique_id: [u8; 16],
-    /// Domain.
-    pub domain: Vec<u8>,
-    /// The application's payload.
-    pub payload: Vec<u8>,
-    /// Command.
-    pub command: Vec<u8>,
-}
-
-impl LocalMember {
-    fn member(&self, alive_ms: i64) -> Member<'_> {
-        Member {
-            alive_ms,
-            port: self.port,
-            secure_port: self.secure_port,
-            udp_port: self.udp_port,
-            host: &self.host,
-            command: &self.command,
-            domain: &self.domain,
-            unique_id: &self.unique_id,
-            payload: &self.payload,
-        }
-    }
-
-    /// The member package.
-    #[must_use]
-    pub fn package(&self, alive_ms: i64) -> Vec<u8> {
-        let mut package = Vec::new();
-        self.member(alive_ms).encode(&mut package);
-        package
-    }
-
-    fn goodbye(&self, alive_ms: i64) -> Vec<u8> {
-        let mut package = Vec::new();
-        Member { command: SHUTDOWN_COMMAND, ..self.member(alive_ms) }.encode(&mut package);
-        package
-    }
-}
-
-/// How a probe ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeResult {
-    /// Connected, and the frame was acknowledged if one was sent.
-    Answered,
-    /// Nobody listens there.
-    Refused,
-    /// No connection for another reason, or it ended without an answer.
-    Unreachable,
-    /// Nothing in time.
-    TimedOut,
-}
-
-/// What comes in.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// A packet of the group.
-    Datagram {
-        /// The packet.
-        bytes: &'a [u8],
-        /// Who sent it.
-        from: SocketAddr,
-    },
-    /// A probe has ended.
-    ProbeEnded {
-        /// Which.
-        probe: u64,
-        /// How.
-        result: ProbeResult,
-    },
-    /// A worker noticed something of a member.
-    Evidence {
-        /// Which.
-        identity: &'a Identity,
-        /// What.
-        evidence: Evidence,
-    },
-    /// This node is now this.
-    SetLocal(LocalMember),
-    /// Learn members.
-    StartReceiving,
-    /// Send heartbeats.
-    StartSending,
-    /// Stop learning.
-    StopReceiving,
-    /// Stop the heartbeats.
-    StopSending,
-    /// A deadline passed.
-    Tick,
-}
-
-/// What has to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send to the group.
-    SendDatagram(Vec<u8>),
-    /// Connect to a member and report how it went.
-    Probe {
-        /// Number of the probe.
-        probe: u64,
-        /// Where.
-        address: SocketAddr,
-        /// To be written and acknowledged; `None`: connecting is enough.
-        frame: Option<Vec<u8>>,
-        /// Longest wait.
-        timeout_ms: u64,
-    },
-    /// A member can be addressed.
-    Added {
-        /// Who.
-        identity: Identity,
-        /// Its member package.
-        package: Vec<u8>,
-    },
-    /// A member changed its payload or command.
-    Changed {
-        /// Who.
-        identity: Identity,
-        /// Its new member package.
-        package: Vec<u8>,
-    },
-    /// A member has gone.
-    Gone {
-        /// Who.
-        identity: Identity,
-        /// Its last member package; with the shutdown command if it said goodbye.
-        package: Vec<u8>,
-        /// Why.
-        cause: Status,
-    },
-    /// A message that was sent to the whole group.
-    Broadcast {
-        /// The frame.
-        bytes: Vec<u8>,
-    },
-    /// Something an operator should read.
-    Log {
-        /// How grave.
-        level: LogLevel,
-        /// The text.
-        text: String,
-    },
-}
 
 #[derive(Debug)]
 struct Known {
@@ -199,23 +46,6 @@ struct Known {
     suspect_since: Option<Instant>,
     /// Said goodbye then, with this package.
     leaving: Option<(Instant, Vec<u8>)>,
-}
-
-/// What is counted; each number only grows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MembershipCounters {
-    /// Heartbeats of others.
-    pub heartbeats_received_count: u64,
-    /// Heartbeats sent.
-    pub heartbeats_sent_count: u64,
-    /// Packets that were no member package and no frame.
-    pub malformed_datagrams_count: u64,
-    /// Probes begun.
-    pub probes_count: u64,
-    /// Members announced.
-    pub members_added_count: u64,
-    /// Members dropped or gone.
-    pub members_gone_count: u64,
 }
 
 /// See the module.
