@@ -159,10 +159,6 @@ final class ChannelEngine implements Engine.Events {
         return id;
     }
 
-    Member member(long id) {
-        return members.get(id);
-    }
-
     @Override
     public void memberAdded(long id, byte[] memberPackage) {
         MemberImpl member = (MemberImpl) MemberImpl.getMember(memberPackage);
