@@ -109,6 +109,16 @@ pub enum IoEvent<'a> {
         /// Who connected.
         peer: SocketAddr,
     },
+    /// A connection that another worker accepted belongs here ([`Io::hand_over`]); receiving is
+    /// not armed yet.
+    HandedOver {
+        /// The connection, under its id here.
+        conn: ConnId,
+        /// Who connected.
+        peer: SocketAddr,
+        /// What was read from it already.
+        read: Vec<u8>,
+    },
     /// Bytes arrived. They are lent for the call.
     Received {
         /// Where.
@@ -165,6 +175,13 @@ pub trait Io {
 
     /// Sends; answered by `Sent`. One at a time a connection.
     fn send(&mut self, conn: ConnId, batch: SendBatch);
+
+    /// Ends our side: the peer reads what was sent and then the end. Not while a send is in flight.
+    fn shut_down_write(&mut self, conn: ConnId);
+
+    /// Gives a connection on which nothing is in flight (receiving is paused) to `worker` of this
+    /// node, where it arrives as [`IoEvent::HandedOver`]. Its id ends here, without `Closed`.
+    fn hand_over(&mut self, conn: ConnId, worker: u16, peer: SocketAddr, read: Vec<u8>);
 
     /// Closes, abortively if `reset`; answered by `Closed` when nothing is in flight any more.
     fn close(&mut self, conn: ConnId, reset: bool);

@@ -177,15 +177,20 @@ impl Shared {
     }
 }
 
-/// What a ring asks of control.
+/// What a ring asks of control and of the other workers.
 struct ToControl {
     control: ControlHandle,
     shared: Arc<Shared>,
+    inboxes: Arc<Inboxes>,
 }
 
 impl Upcalls for ToControl {
     fn connect(&mut self, worker: u16, request: u64, address: SocketAddr, timeout_ms: u64) {
         self.control.connect(worker, request, address, timeout_ms);
+    }
+
+    fn hand_over(&mut self, worker: u16, fd: OwnedFd, peer: SocketAddr, read: Vec<u8>) {
+        self.inboxes.send(usize::from(worker), Input::HandedOver { fd, peer, read });
     }
 
     fn report(&mut self, member: MemberId, evidence: Evidence) {
@@ -222,8 +227,11 @@ impl Node {
         for index in 0..worker_count {
             // A ring with SINGLE_ISSUER belongs to the thread that makes it.
             let (shared, crew) = (Arc::clone(&shared), Arc::clone(&crew));
-            let upcalls =
-                Box::new(ToControl { control: control.clone(), shared: Arc::clone(&shared) });
+            let upcalls = Box::new(ToControl {
+                control: control.clone(),
+                shared: Arc::clone(&shared),
+                inboxes: Arc::clone(&inboxes),
+            });
             let ready = ready.clone();
             let seed = u64::from_le_bytes(crate::ring::random_bytes().map_err(OpenError::System)?);
             let settings = RingSettings::new(index, started, seed);

@@ -19,6 +19,7 @@ struct Nobody;
 
 impl Upcalls for Nobody {
     fn connect(&mut self, _: u16, _: u64, _: SocketAddr, _: u64) {}
+    fn hand_over(&mut self, _: u16, _: OwnedFd, _: SocketAddr, _: Vec<u8>) {}
     fn report(&mut self, _: MemberId, _: Evidence) {}
 }
 

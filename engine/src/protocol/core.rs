@@ -345,6 +345,7 @@ impl Core for WorkerCore {
         let crew = Arc::clone(&self.crew);
         match event {
             IoEvent::Accepted { conn, peer } => self.accept(conn, peer, io),
+            IoEvent::HandedOver { conn, peer, .. } => self.accept(conn, peer, io),
             IoEvent::Connected { request, conn } => self.connected(request, conn, io),
             IoEvent::ConnectFailed { request, error } => {
                 let Some((member, lane)) = self.requests.remove(&request) else { return };

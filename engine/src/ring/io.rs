@@ -26,6 +26,8 @@ const BUFFER_BYTES: u32 = 64 << 10;
 pub trait Upcalls: Send {
     /// Opens a connection; the answer comes through the worker's inbox.
     fn connect(&mut self, worker: u16, request: u64, address: SocketAddr, timeout_ms: u64);
+    /// Gives an accepted connection to another worker.
+    fn hand_over(&mut self, worker: u16, fd: OwnedFd, peer: SocketAddr, read: Vec<u8>);
     /// Passes on what was noticed of a member.
     fn report(&mut self, member: MemberId, evidence: Evidence);
 }
@@ -511,6 +513,24 @@ impl Io for RingIo {
             .user_data(tag(Kind::Send, id));
         conn.send = Some(op);
         self.submit(&entry);
+    }
+
+    fn shut_down_write(&mut self, id: ConnId) {
+        if let Some(conn) = self.connections.get(id).filter(|conn| conn.send.is_none()) {
+            // A connection that is broken already has ended anyway.
+            let _ = socket2::SockRef::from(&conn.fd).shutdown(std::net::Shutdown::Write);
+        }
+    }
+
+    fn hand_over(&mut self, id: ConnId, worker: u16, peer: SocketAddr, read: Vec<u8>) {
+        if self.connections.get(id).is_none_or(|conn| !conn.is_quiet()) {
+            // The core's mistake; the peer connects again.
+            self.close(id, true);
+            return;
+        }
+        if let Some(conn) = self.connections.remove(id) {
+            self.upcalls.hand_over(worker, conn.fd, peer, read);
+        }
     }
 
     fn close(&mut self, id: ConnId, reset: bool) {

@@ -43,6 +43,15 @@ pub enum Input<O> {
         /// Who.
         peer: SocketAddr,
     },
+    /// A connection that another worker accepted belongs here.
+    HandedOver {
+        /// The connection.
+        fd: OwnedFd,
+        /// Who.
+        peer: SocketAddr,
+        /// What was read from it already.
+        read: Vec<u8>,
+    },
     /// A connection that was asked for is open.
     Connected {
         /// From the request.
@@ -105,6 +114,10 @@ fn take<C: Core>(core: &mut C, input: Input<C::Order>, io: &mut RingIo) {
         Input::Accepted { fd, peer } => {
             let conn = io.adopt(fd);
             core.event(IoEvent::Accepted { conn, peer }, io);
+        }
+        Input::HandedOver { fd, peer, read } => {
+            let conn = io.adopt(fd);
+            core.event(IoEvent::HandedOver { conn, peer, read }, io);
         }
         Input::Connected { request, fd } => {
             let conn = io.adopt(fd);

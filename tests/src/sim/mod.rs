@@ -330,6 +330,9 @@ impl World {
                         IoEvent::ConnectFailed { request, error }
                     }
                     Occurrence::Accepted { conn, peer } => IoEvent::Accepted { conn, peer },
+                    Occurrence::HandedOver { conn, peer, read } => {
+                        IoEvent::HandedOver { conn, peer, read }
+                    }
                     Occurrence::Paused { conn } | Occurrence::Readable { conn } => {
                         IoEvent::Paused { conn }
                     }

@@ -84,6 +84,11 @@ pub(super) enum Occurrence {
         conn: ConnId,
         peer: SocketAddr,
     },
+    HandedOver {
+        conn: ConnId,
+        peer: SocketAddr,
+        read: Vec<u8>,
+    },
     /// Look whether bytes are there for it.
     Readable {
         conn: ConnId,
@@ -348,6 +353,36 @@ impl Net {
         }
     }
 
+    /// A connection goes to another worker of its node; it keeps its id.
+    fn hand_over(&mut self, from: Place, conn: ConnId, to: Place) {
+        let Some(mut end) = self.ends.remove(&(from, conn)) else { return };
+        end.place = to;
+        if let Some(other) = end.peer.and_then(|key| self.ends.get_mut(&key)) {
+            other.peer = Some((to, conn));
+        }
+        self.ends.insert((to, conn), end);
+    }
+
+    /// Its reader finds the end behind what was sent.
+    fn shut_down_write(
+        &mut self,
+        place: Place,
+        conn: ConnId,
+        now: u64,
+        random: &mut Random,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((place, conn)) = self.ends.get(&(place, conn)).and_then(|end| end.peer) else {
+            return;
+        };
+        if let Some(other) = self.ends.get_mut(&(place, conn)) {
+            let last = other.incoming.bytes.back().map_or(0, |(at, _)| *at);
+            let at = (now + random.between(1_000, LOSS_MOST_NS)).max(last);
+            other.incoming.end.get_or_insert((at, None));
+            effects.push(Effect::At { at, place, what: Occurrence::Readable { conn } });
+        }
+    }
+
     /// A send was reported to its worker.
     pub(super) fn send_reported(&mut self, place: Place, conn: ConnId) {
         if let Some(end) = self.ends.get_mut(&(place, conn)) {
@@ -463,6 +498,18 @@ impl Io for SimIo<'_> {
     fn send(&mut self, conn: ConnId, batch: SendBatch) {
         let lose = self.faults.lose_connection;
         self.net.send(self.place, conn, batch, self.now, self.random, lose, self.effects);
+    }
+
+    fn shut_down_write(&mut self, conn: ConnId) {
+        self.net.shut_down_write(self.place, conn, self.now, self.random, self.effects);
+    }
+
+    fn hand_over(&mut self, conn: ConnId, worker: u16, peer: SocketAddr, read: Vec<u8>) {
+        let to = Place { worker: usize::from(worker), ..self.place };
+        self.net.hand_over(self.place, conn, to);
+        let at = self.now + self.random.between(500, 60_000);
+        let what = Occurrence::HandedOver { conn, peer, read };
+        self.effects.push(Effect::At { at, place: to, what });
     }
 
     fn close(&mut self, conn: ConnId, reset: bool) {
