@@ -52,6 +52,7 @@
 
 mod error;
 mod limits;
+pub mod native;
 mod read;
 pub mod tribes;
 

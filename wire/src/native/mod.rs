@@ -1,0 +1,3 @@
+//! Ringtribe's own format. All integers are little-endian.
+
+pub mod extension;
