@@ -1,8 +1,9 @@
 //! Every knob under its Tomcat name: the words of a Tomcat 5.5 cluster element and today's.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use crate::protocol::membership::StaticMember;
 use crate::shared::Bounds;
 
 /// How a node behaves; fixed when it opens. Defaults are Tomcat's where Tomcat has the attribute.
@@ -48,6 +49,23 @@ pub struct Config {
     pub max_connections: u64,
     /// Longest wait for a connection, ms (`TcpFailureDetector.connectTimeout`).
     pub connect_timeout_ms: u64,
+    /// How members are found; `None`, where it is not stated, see [`Config::uses_multicast`].
+    pub membership: Option<MembershipKind>,
+    /// mcastAddr, mcastPort, mcastBindAddr or mcastTTL was stated.
+    pub mcast_stated: bool,
+    /// Members that are looked for at their addresses (`StaticMembershipInterceptor`).
+    pub static_members: Vec<StaticMember>,
+    /// The cluster's name: nodes of another name are refused (`SimpleTcpCluster.clusterName`).
+    pub cluster_name: String,
+}
+
+/// How members are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MembershipKind {
+    /// By heartbeats to the group; static members, if there are any, besides.
+    Multicast,
+    /// The static members alone; no group is joined.
+    Static,
 }
 
 /// How messages use the streams of a link.
@@ -87,6 +105,10 @@ impl Default for Config {
             max_receive_bytes: 256 << 20,
             max_connections: 4_096,
             connect_timeout_ms: 1_000,
+            membership: None,
+            mcast_stated: false,
+            static_members: Vec::new(),
+            cluster_name: String::new(),
         }
     }
 }
@@ -125,6 +147,14 @@ enum Kind {
         store: fn(&mut Config, Option<IpAddr>),
     },
     Mode,
+    /// One of these words.
+    Kind,
+    Members,
+    /// A text of at most so many bytes.
+    Text {
+        most_bytes: usize,
+        store: fn(&mut Config, String),
+    },
     /// Accepted for compatibility; its value changes nothing here.
     Ignored,
 }
@@ -139,11 +169,20 @@ struct Knob {
 const KNOBS: &[Knob] = &[
     Knob {
         names: &["mcastAddr", "membership.address"],
-        kind: Kind::Address { unset: "", store: |c, v| c.mcast_addr = v.unwrap_or(c.mcast_addr) },
+        kind: Kind::Address {
+            unset: "",
+            store: |c, v| {
+                c.mcast_addr = v.unwrap_or(c.mcast_addr);
+                c.mcast_stated |= v.is_some();
+            },
+        },
     },
     Knob {
         names: &["mcastPort", "membership.port"],
-        kind: number(1, 65_535, "a port", |c, v| c.mcast_port = v as u16),
+        kind: number(1, 65_535, "a port", |c, v| {
+            c.mcast_port = v as u16;
+            c.mcast_stated = true;
+        }),
     },
     Knob {
         names: &["mcastFrequency", "frequency"],
@@ -155,11 +194,20 @@ const KNOBS: &[Knob] = &[
     },
     Knob {
         names: &["mcastBindAddr", "mcastBindAddress", "bind"],
-        kind: Kind::Address { unset: "", store: |c, v| c.mcast_bind_addr = v },
+        kind: Kind::Address {
+            unset: "",
+            store: |c, v| {
+                c.mcast_bind_addr = v;
+                c.mcast_stated |= v.is_some();
+            },
+        },
     },
     Knob {
         names: &["mcastTTL", "ttl"],
-        kind: number(0, 255, "hops", |c, v| c.mcast_ttl = v as u32),
+        kind: number(0, 255, "hops", |c, v| {
+            c.mcast_ttl = v as u32;
+            c.mcast_stated = true;
+        }),
     },
     Knob { names: &["mcastSoTimeout", "soTimeout"], kind: Kind::Ignored },
     Knob {
@@ -216,7 +264,16 @@ const KNOBS: &[Knob] = &[
         names: &["connectTimeout"],
         kind: number(1, 600_000, "ms", |c, v| c.connect_timeout_ms = v),
     },
+    Knob { names: &["membership"], kind: Kind::Kind },
+    Knob { names: &["staticMembers"], kind: Kind::Members },
+    Knob {
+        names: &["clusterName"],
+        kind: Kind::Text { most_bytes: 256, store: |c, v| c.cluster_name = v },
+    },
 ];
+
+/// Most static members.
+const STATIC_MEMBERS_LIMIT_COUNT: usize = 1_024;
 
 const fn number(least: u64, most: u64, unit: &'static str, store: fn(&mut Config, u64)) -> Kind {
     Kind::Number { least, most, unit, store }
@@ -278,9 +335,86 @@ impl Config {
                 })?;
                 self.replication_mode = *mode;
             }
+            Kind::Kind => {
+                self.membership = Some(match text {
+                    "multicast" => MembershipKind::Multicast,
+                    "static" => MembershipKind::Static,
+                    _ => return Err(refuse("give multicast or static".into())),
+                });
+            }
+            Kind::Members => {
+                self.static_members.clear();
+                for entry in entries(text) {
+                    self.add_static_member(entry).map_err(|error| ConfigError {
+                        attribute: attribute.to_owned(),
+                        ..error
+                    })?;
+                }
+            }
+            Kind::Text { most_bytes, store } => {
+                if value.len() > *most_bytes {
+                    return Err(refuse(format!(
+                        "it has {} bytes; give at most {most_bytes}",
+                        value.len()
+                    )));
+                }
+                store(self, value.to_owned());
+            }
             Kind::Ignored => {}
         }
         Ok(())
+    }
+
+    /// Adds one static member: `host:port` or `host:port/{0,1,...}` with the 16 bytes of a stock
+    /// node's uniqueId. An IPv6 host stands in brackets.
+    ///
+    /// # Errors
+    /// What is wrong with the entry; it was there already; there are too many.
+    pub fn add_static_member(&mut self, entry: &str) -> Result<(), ConfigError> {
+        let refuse = |remedy: String| ConfigError {
+            attribute: "staticMembers".into(),
+            value: entry.to_owned(),
+            remedy,
+        };
+        let (place, unique_id) = match entry.split_once('/') {
+            Some((place, id)) => (place, Some(id)),
+            None => (entry, None),
+        };
+        let address = place.parse().ok().filter(|address: &SocketAddr| {
+            address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
+        });
+        let address = address.ok_or_else(|| {
+            refuse(
+                "give members as address:port in digits, as in 192.168.1.110:4000 or \
+                 [2001:db8::1]:4000"
+                    .into(),
+            )
+        })?;
+        let unique_id = match unique_id {
+            None => None,
+            Some(text) => Some(unique_id_of(text).ok_or_else(|| {
+                refuse("give a uniqueId as 16 numbers from -128 to 255: {0,1,2,...}".into())
+            })?),
+        };
+        if self.static_members.iter().any(|member| member.address == address) {
+            return Err(refuse("it stands in the list twice; take one out".into()));
+        }
+        if self.static_members.len() == STATIC_MEMBERS_LIMIT_COUNT {
+            return Err(refuse(format!("give at most {STATIC_MEMBERS_LIMIT_COUNT} members")));
+        }
+        self.static_members.push(StaticMember { address, unique_id });
+        Ok(())
+    }
+
+    /// Whether the group is joined: if membership says so, or, where it says nothing, unless there
+    /// are static members and nothing about the group (mcastAddr, mcastPort, mcastBindAddr,
+    /// mcastTTL) is stated.
+    #[must_use]
+    pub fn uses_multicast(&self) -> bool {
+        match self.membership {
+            Some(kind) => kind == MembershipKind::Multicast,
+            None => self.mcast_stated || self.static_members.is_empty(),
+        }
     }
 
     /// Checks what concerns several attributes.
@@ -291,7 +425,14 @@ impl Config {
         let refuse = |attribute: &str, value: String, remedy: &str| {
             Err(ConfigError { attribute: attribute.into(), value, remedy: remedy.into() })
         };
-        if !self.mcast_addr.is_multicast() {
+        if self.membership == Some(MembershipKind::Static) && self.static_members.is_empty() {
+            return refuse(
+                "membership",
+                "static".into(),
+                "nobody would be found; name the members in staticMembers",
+            );
+        }
+        if self.uses_multicast() && !self.mcast_addr.is_multicast() {
             return refuse(
                 "mcastAddr",
                 self.mcast_addr.to_string(),
@@ -328,9 +469,35 @@ impl From<&Config> for Bounds {
             max_queue_bytes: size(config.max_queue_bytes),
             max_receive_bytes: size(config.max_receive_bytes),
             max_connections: size(config.max_connections),
+            cluster_name: config.cluster_name.clone(),
             ..Self::default()
         }
     }
+}
+
+/// The parts between commas and white space that stand outside of braces.
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_i32;
+    text.split(move |c: char| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        depth <= 0 && (c == ',' || c.is_whitespace())
+    })
+    .filter(|entry| !entry.is_empty())
+}
+
+/// `{0,1,...}`, as Tomcat writes arrays of bytes, which are signed.
+fn unique_id_of(text: &str) -> Option<[u8; 16]> {
+    let inside = text.strip_prefix('{')?.strip_suffix('}')?;
+    let mut bytes = Vec::with_capacity(16);
+    for part in inside.split(',') {
+        let number: i16 = part.trim().parse().ok()?;
+        let signed = i8::try_from(number).map(i8::cast_unsigned);
+        bytes.push(u8::try_from(number).or(signed).ok()?);
+        if bytes.len() > 16 {
+            return None;
+        }
+    }
+    bytes.try_into().ok()
 }
 
 /// The name with the smallest edit distance (Levenshtein) to `given`.

@@ -13,7 +13,7 @@ use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::control::{ControlHandle, ControlSink, ListenError, MulticastError};
 use crate::delivery::{ConnLoad, Incoming, Item, Origin, PollEnd, Polled, PollerClass};
-use crate::directory::{Identity, MemberEntry};
+use crate::directory::{Identity, Incarnation, MemberEntry};
 use crate::error::OpenError;
 use crate::event::{Event, LogLevel};
 use crate::ids::{BootId, Instant, Key, MemberId};
@@ -116,17 +116,31 @@ impl Shared {
     pub fn apply(&self, output: Output) {
         let deliveries = &self.deliveries;
         match output {
-            Output::Added { identity, package, .. } => {
-                let Some(entry) = self.directory.enter(&identity, &package) else { return };
+            Output::Added { identity, package, incarnation } => {
+                let Some(entry) = self.enter_incarnation(&identity, &package, incarnation) else {
+                    return;
+                };
                 entry.set_package(package.into());
                 deliveries.event(Event::MemberAdded { member: entry.id, package: entry.package() });
             }
-            Output::Changed { identity, package, .. } => {
+            Output::Changed { identity, package, incarnation } => {
                 let Some(entry) = self.directory.find(&identity) else { return };
+                if let Some(incarnation) = incarnation {
+                    entry.set_incarnation(incarnation);
+                }
+                // The alive time is 8 bytes at offset 14. The format is nothing to listeners.
+                let changed = entry.package().get(22..) != package.get(22..);
                 entry.set_package(package.into());
-                let (member, package) = (entry.id, entry.package());
-                deliveries.event(Event::MemberChanged { member, package });
+                if changed {
+                    let (member, package) = (entry.id, entry.package());
+                    deliveries.event(Event::MemberChanged { member, package });
+                }
             }
+            Output::Vitals { identity, vitals } => {
+                let Some(entry) = self.directory.find(&identity) else { return };
+                entry.set_vitals(vitals);
+            }
+            Output::Extension(block) => self.set_extension(block.into()),
             Output::Gone { identity, package, cause } => {
                 let Some(entry) = self.directory.find(&identity) else { return };
                 self.cut(entry.id, cause);
@@ -137,6 +151,24 @@ impl Shared {
             Output::Log { level, text } => deliveries.event(Event::Log { level, text }),
             Output::SendDatagram(_) | Output::Probe { .. } => {}
         }
+    }
+
+    /// The entry of one life of a member; an entry of another life ends.
+    fn enter_incarnation(
+        &self,
+        identity: &Identity,
+        package: &[u8],
+        incarnation: Option<Incarnation>,
+    ) -> Option<Arc<MemberEntry>> {
+        let entry = self.directory.enter(identity, package)?;
+        let Some(incarnation) = incarnation else { return Some(entry) };
+        if entry.set_incarnation(incarnation) {
+            return Some(entry);
+        }
+        self.cut(entry.id, Status::Cut);
+        let entry = self.directory.enter(identity, package)?;
+        entry.set_incarnation(incarnation);
+        Some(entry)
     }
 
     /// Ends the epoch of a member: what is queued for it fails by name.
@@ -216,7 +248,7 @@ impl Node {
         let boot_id = BootId(crate::ring::random_bytes().map_err(OpenError::System)?);
         let shared = Shared::new(bounds, boot_id, orders);
         let sink = Sink { shared: Arc::clone(&shared), inboxes: Arc::clone(&inboxes) };
-        let control = ControlHandle::start(config, Arc::new(sink), started)
+        let control = ControlHandle::start(config, boot_id, Arc::new(sink), started)
             .map_err(|error| OpenError::Control(error.to_string()))?;
         let crew = Arc::new(Crew::default());
 

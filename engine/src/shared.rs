@@ -28,6 +28,8 @@ pub struct Bounds {
     pub max_receive_bytes: usize,
     /// Connections that peers may open to this node (maxConnections).
     pub max_connections: usize,
+    /// The cluster's name (clusterName); empty is a name like any other.
+    pub cluster_name: String,
     /// The bug that is planted, if any.
     #[cfg(feature = "planted-bugs")]
     pub planted: Option<Planted>,
@@ -64,6 +66,7 @@ impl Default for Bounds {
             max_queue_bytes: 64 << 20,
             max_receive_bytes: 256 << 20,
             max_connections: 4096,
+            cluster_name: String::new(),
             #[cfg(feature = "planted-bugs")]
             planted: None,
         }
@@ -173,6 +176,7 @@ pub struct Shared {
     pub(crate) next_stream: AtomicU64,
     orders: OrdersHandle,
     local_package: RwLock<Arc<[u8]>>,
+    extension: RwLock<Arc<[u8]>>,
 }
 
 #[derive(Clone)]
@@ -208,6 +212,7 @@ impl Shared {
             next_stream: AtomicU64::new(0),
             orders: OrdersHandle(orders),
             local_package: RwLock::new(Arc::from([])),
+            extension: RwLock::new(Arc::from([])),
             boot_id,
             bounds,
         })
@@ -228,5 +233,16 @@ impl Shared {
     /// Replaces this node's member package.
     pub fn set_local_package(&self, package: Arc<[u8]>) {
         *self.local_package.write().unwrap_or_else(PoisonError::into_inner) = package;
+    }
+
+    /// What this node says of itself behind the acknowledgement of a probe that asks for it.
+    #[must_use]
+    pub fn extension(&self) -> Arc<[u8]> {
+        Arc::clone(&self.extension.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces [`Shared::extension`].
+    pub fn set_extension(&self, block: Arc<[u8]>) {
+        *self.extension.write().unwrap_or_else(PoisonError::into_inner) = block;
     }
 }

@@ -12,6 +12,7 @@ use ringtribe_wire::tribes::{Member, SHUTDOWN_COMMAND};
 
 const FREQUENCY_MS: u64 = 500;
 const DROP_MS: u64 = 3_000;
+const ANSWERED: ProbeResult = ProbeResult::Answered { extension: None };
 const FROM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 fn packet(id: u8, port: i32, alive_ms: i64, command: &[u8], payload: &[u8]) -> Vec<u8> {
@@ -70,12 +71,12 @@ impl Bench {
     }
 
     /// Answers the probes that are open; tells how many of them wanted an acknowledgement.
-    fn answer(&mut self, result: ProbeResult) -> usize {
+    fn answer(&mut self, result: &ProbeResult) -> usize {
         let mut acked_count = 0;
         for output in std::mem::take(&mut self.out) {
             if let Output::Probe { probe, frame, .. } = output {
                 acked_count += usize::from(frame.is_some());
-                self.give(Input::ProbeEnded { probe, result });
+                self.give(Input::ProbeEnded { probe, result: result.clone() });
             } else {
                 self.out.push(output);
             }
@@ -101,7 +102,7 @@ impl Bench {
     fn with_member() -> Self {
         let mut bench = Self::new();
         bench.hear(&packet(1, 4001, 100, b"", b""));
-        bench.answer(ProbeResult::Answered);
+        bench.answer(&ANSWERED);
         assert_eq!(bench.added_count(), 1);
         bench
     }
@@ -116,7 +117,7 @@ fn a_member_is_announced_after_its_port_answered_and_tried_ever_less_often() {
     for beat in 1..=20 {
         if !bench.out.is_empty() {
             tries_count += 1;
-            bench.answer(ProbeResult::Refused);
+            bench.answer(&ProbeResult::Refused);
         }
         bench.pass(FREQUENCY_MS);
         bench.hear(&packet(1, 4001, 100 + 500 * beat, b"", b""));
@@ -124,9 +125,9 @@ fn a_member_is_announced_after_its_port_answered_and_tried_ever_less_often() {
     assert!((3..=8).contains(&tries_count), "{tries_count} tries in 10 s");
     assert_eq!((bench.added_count(), bench.gone().len()), (0, 0), "a closed port does not flap");
     bench.pass(DROP_MS);
-    bench.answer(ProbeResult::Answered);
+    bench.answer(&ANSWERED);
     bench.hear(&packet(1, 4001, 20_000, b"", b""));
-    bench.answer(ProbeResult::Answered);
+    bench.answer(&ANSWERED);
     assert_eq!(bench.added_count(), 1);
 }
 
@@ -134,12 +135,12 @@ fn a_member_is_announced_after_its_port_answered_and_tried_ever_less_often() {
 fn a_silent_member_has_to_acknowledge() {
     let mut bench = Bench::with_member();
     bench.pass(DROP_MS - 1);
-    assert_eq!(bench.answer(ProbeResult::Answered), 0, "not suspect yet");
+    assert_eq!(bench.answer(&ANSWERED), 0, "not suspect yet");
     bench.pass(1);
-    assert_eq!(bench.answer(ProbeResult::Answered), 1, "a connection alone proves nothing");
+    assert_eq!(bench.answer(&ANSWERED), 1, "a connection alone proves nothing");
     assert_eq!(bench.gone(), []);
     bench.pass(DROP_MS);
-    assert_eq!(bench.answer(ProbeResult::TimedOut), 1, "asked again");
+    assert_eq!(bench.answer(&ProbeResult::TimedOut), 1, "asked again");
     assert_eq!(bench.gone(), [Status::Cut]);
     assert!(bench.membership.members().is_empty());
 }
@@ -149,7 +150,7 @@ fn a_suspect_that_answers_but_never_speaks_is_dropped_in_the_end() {
     let mut bench = Bench::with_member();
     for _ in 0..110 {
         bench.pass(DROP_MS);
-        bench.answer(ProbeResult::Answered);
+        bench.answer(&ANSWERED);
     }
     assert_eq!(bench.gone(), [Status::Cut]);
 }
@@ -160,13 +161,13 @@ fn a_member_that_speaks_is_kept_whatever_is_lost_on_the_way() {
     let identity = Identity { host: vec![10, 0, 0, 1], port: 4001, unique_id: [1; 16] };
     for evidence in [Evidence::ConnectionLost, Evidence::AckTimeout] {
         bench.give(Input::Evidence { identity: &identity, evidence });
-        bench.answer(ProbeResult::TimedOut);
+        bench.answer(&ProbeResult::TimedOut);
         bench.pass(FREQUENCY_MS);
         bench.hear(&packet(1, 4001, 1_000, b"", b""));
     }
     assert_eq!(bench.gone(), []);
     bench.give(Input::Evidence { identity: &identity, evidence: Evidence::ConnectionLost });
-    bench.answer(ProbeResult::Refused);
+    bench.answer(&ProbeResult::Refused);
     assert_eq!(bench.gone(), [Status::Refused], "nobody listens there: at once");
 }
 
@@ -174,17 +175,17 @@ fn a_member_that_speaks_is_kept_whatever_is_lost_on_the_way() {
 fn a_forged_goodbye_does_not_drop_a_member_and_a_real_one_does() {
     let mut bench = Bench::with_member();
     bench.hear(&packet(1, 4001, 200, SHUTDOWN_COMMAND, b""));
-    bench.answer(ProbeResult::Answered);
+    bench.answer(&ANSWERED);
     bench.pass(FREQUENCY_MS);
     bench.hear(&packet(1, 4001, 600, b"", b""));
     for _ in 0..10 {
-        bench.answer(ProbeResult::Answered);
+        bench.answer(&ANSWERED);
         bench.pass(FREQUENCY_MS);
         bench.hear(&packet(1, 4001, 1_000_000, b"", b""));
     }
     assert_eq!(bench.gone(), [], "it goes on speaking");
     bench.hear(&packet(1, 4001, 2_000_000, SHUTDOWN_COMMAND, b""));
-    bench.answer(ProbeResult::Refused);
+    bench.answer(&ProbeResult::Refused);
     assert_eq!(bench.gone(), [Status::Goodbye]);
     let farewell = bench.out.iter().find_map(|output| match output {
         Output::Gone { package, .. } => Some(package.clone()),
@@ -199,7 +200,7 @@ fn a_forged_goodbye_does_not_drop_a_member_and_a_real_one_does() {
 fn a_node_that_restarted_takes_the_place_of_its_former_life() {
     let mut bench = Bench::with_member();
     bench.hear(&packet(2, 4001, 10, b"", b""));
-    bench.answer(ProbeResult::Answered);
+    bench.answer(&ANSWERED);
     assert_eq!(bench.gone(), [Status::Cut]);
     assert_eq!(bench.membership.members().len(), 1);
     assert_eq!(bench.membership.members()[0].unique_id, [2; 16]);
@@ -235,9 +236,9 @@ proptest! {
                     broken[at] ^= 0x80;
                     bench.hear(&broken);
                 }
-                5 => drop(bench.answer(ProbeResult::Answered)),
-                6 => drop(bench.answer(ProbeResult::Refused)),
-                _ => drop(bench.answer(ProbeResult::TimedOut)),
+                5 => drop(bench.answer(&ANSWERED)),
+                6 => drop(bench.answer(&ProbeResult::Refused)),
+                _ => drop(bench.answer(&ProbeResult::TimedOut)),
             }
             for output in &bench.out {
                 match output {
