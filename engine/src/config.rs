@@ -287,6 +287,11 @@ const MODES: [(&str, ReplicationMode); 4] = [
 ];
 
 impl Config {
+    /// The names of all attributes, the 2007 name of each before today's.
+    pub fn attributes() -> impl Iterator<Item = &'static str> {
+        KNOBS.iter().flat_map(|knob| knob.names).copied()
+    }
+
     /// Sets one attribute, by either of its names.
     ///
     /// # Errors
@@ -298,10 +303,9 @@ impl Config {
             remedy,
         };
         let Some(knob) = KNOBS.iter().find(|knob| knob.names.contains(&attribute)) else {
-            let names = KNOBS.iter().flat_map(|knob| knob.names).copied();
             return Err(refuse(format!(
                 "no such attribute; did you mean {}?",
-                nearest(attribute, names)
+                nearest(attribute, Self::attributes())
             )));
         };
         let text = value.trim();
@@ -501,7 +505,7 @@ fn unique_id_of(text: &str) -> Option<[u8; 16]> {
 }
 
 /// The name with the smallest edit distance (Levenshtein) to `given`.
-fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> &'a str {
+pub(crate) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> &'a str {
     let distance = |name: &str| {
         let name: Vec<char> = name.chars().flat_map(char::to_lowercase).collect();
         let mut row: Vec<usize> = (0..=name.len()).collect();
@@ -523,44 +527,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_2007_are_understood() {
-        let xml = include_str!("../../tests/testdata/seed-server.xml");
-        let element = |name: &str| {
-            let from = xml.find(&format!("<{name} ")).expect("the seed has the element");
-            let length = xml[from..].find("/>").expect("it ends");
-            &xml[from..from + length]
-        };
-        let mut config = Config::default();
-        let mut set_count = 0;
-        for name in ["Membership", "Receiver", "Sender"] {
-            for attribute in element(name).split_whitespace().skip(1) {
-                let (key, value) = attribute.split_once('=').expect("name=\"value\"");
-                if key != "className" {
-                    config.set(key, value.trim_matches('"')).expect("a word of 2007");
-                    set_count += 1;
-                }
-            }
-        }
-        assert_eq!(set_count, 11);
-        config.check().expect("holds together");
-        let expected = Config {
-            mcast_addr: IpAddr::from([224, 0, 0, 5]),
-            mcast_port: 46_002,
-            mcast_frequency_ms: 500,
-            mcast_drop_time_ms: 3_000,
-            tcp_listen_address: Some(IpAddr::from([192, 168, 1, 109])),
-            tcp_listen_port: 4_002,
-            tcp_selector_timeout_ms: 100,
-            tcp_thread_count: 6,
-            replication_mode: ReplicationMode::Pooled,
-            ack_timeout_ms: 15_000,
-            wait_for_ack: true,
-            ..Config::default()
-        };
-        assert_eq!(config, expected);
-    }
-
-    #[test]
     fn what_is_refused_says_the_range_and_the_remedy() {
         for (attribute, value, says) in [
             ("tcpListenPort", "70000", "1 to 65535"),
@@ -572,6 +538,11 @@ mod tests {
             ("replicationMode", "poled", "did you mean pooled"),
             ("waitForAck", "yes", "true or false"),
             ("mcastAddr", "somewhere", "IP address"),
+            ("membership", "cloud", "multicast or static"),
+            ("staticMembers", "10.0.0.1:4000 10.0.0.2", "address:port"),
+            ("staticMembers", "10.0.0.2:0", "address:port"),
+            ("staticMembers", "host.example:4000", "in digits"),
+            ("staticMembers", "10.0.0.2:4000/{0,1}", "16 numbers"),
             ("mcastFreqency", "500", "did you mean mcastFrequency"),
         ] {
             let error = Config::default().set(attribute, value).expect_err("refused").to_string();
@@ -582,7 +553,35 @@ mod tests {
         config.set("membership.address", "10.0.0.1").expect("an address");
         assert!(config.check().expect_err("unicast").to_string().contains("224.0.0.0"));
         let mut config = Config::default();
+        config.set("membership", "static").expect("a word");
+        assert!(config.check().expect_err("nobody").to_string().contains("staticMembers"));
+        let mut config = Config::default();
         config.set("dropTime", "999").expect("in range");
         assert!(config.check().expect_err("too short").to_string().contains("2 x mcastFrequency"));
+    }
+
+    #[test]
+    fn static_members_take_the_groups_place_unless_it_is_stated() {
+        let mut config = Config::default();
+        assert!(config.uses_multicast());
+        let list = "10.0.0.1:4000, [2001:db8::1]:4001\n10.0.0.2:4000/{0,1,2,3,4,5,6,7,8,9,10,11,12,13,-1,255}";
+        config.set("staticMembers", list).expect("three members");
+        let places: Vec<_> =
+            config.static_members.iter().map(|member| member.address.to_string()).collect();
+        assert_eq!(places, ["10.0.0.1:4000", "[2001:db8::1]:4001", "10.0.0.2:4000"]);
+        let unique_id = config.static_members[2].unique_id.expect("given");
+        assert_eq!(unique_id, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 255, 255]);
+        assert!(!config.uses_multicast());
+        config.check().expect("holds together");
+        config.set("frequency", "100").expect("it concerns static members too");
+        assert!(!config.uses_multicast());
+        config.set("mcastPort", "45564").expect("a port");
+        assert!(config.uses_multicast(), "as with Tomcat's interceptor beside McastService");
+        config.set("membership", "static").expect("a word");
+        assert!(!config.uses_multicast());
+        let twice = config.set("staticMembers", "10.0.0.1:4000 10.0.0.1:4000");
+        assert!(twice.expect_err("twice").to_string().contains("10.0.0.1:4000"));
+        let name = "n".repeat(257);
+        assert!(config.set("clusterName", &name).expect_err("long").to_string().contains("256"));
     }
 }
