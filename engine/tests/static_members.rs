@@ -1,10 +1,15 @@
 //! Static members: as a state machine, and real nodes without a group.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
+use ringtribe::config::Config;
+use ringtribe::delivery::{Polled, PollerClass};
 use ringtribe::directory::Identity;
+use ringtribe::event::Event;
 use ringtribe::io::Evidence;
-use ringtribe::protocol::membership::{Input, Output, ProbeResult, StaticMember};
+use ringtribe::node::Node;
+use ringtribe::protocol::membership::{Input, LocalMember, Output, ProbeResult, StaticMember};
 use ringtribe::status::Status;
 use ringtribe_wire::native::extension::{Extension, PROBE_ID};
 use ringtribe_wire::tribes::{Frame, Step, decode_frame};
@@ -147,4 +152,141 @@ fn a_static_ringtribe_member_tells_who_it_is() {
     assert_eq!(next(&mut bench, &with(99, &package)), Vec::<String>::new());
     bench.pass(10 * DROP_MS);
     assert_eq!(bench.answer(&ANSWERED), 0, "it is not asked again");
+}
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// Ports of loopback that are free now.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("bound").port())
+}
+
+/// A node that knows the others by their addresses alone.
+fn start(id: u8, port: u16, list: &str) -> Node {
+    let mut config = Config::default();
+    for (name, value) in [
+        ("staticMembers", list),
+        ("mcastFrequency", "100"),
+        ("mcastDropTime", "600"),
+        ("tcpListenAddress", "127.0.0.1"),
+        ("tcpListenPort", &port.to_string()),
+        ("autoBind", "1"),
+        ("tcpThreadCount", "1"),
+    ] {
+        config.set(name, value).expect("a valid knob");
+    }
+    let node = Node::open(&config).expect("it opens");
+    let address = node.listen().expect("the port is free");
+    node.set_local_member(LocalMember {
+        host: vec![127, 0, 0, 1],
+        port: i32::from(address.port()),
+        secure_port: -1,
+        udp_port: -1,
+        unique_id: [id; 16],
+        ..LocalMember::default()
+    });
+    node.start_receiving().expect("no group is needed");
+    node.start_sending().expect("no group is needed");
+    node
+}
+
+/// The next thing that becomes of a member: who, and why it has gone.
+fn next(node: &Node) -> (u8, Option<Status>) {
+    let until = Instant::now() + WITHIN;
+    let limits = ringtribe_wire::Limits::default();
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        let mut taken = Vec::new();
+        node.poll(PollerClass::General, 1 << 20, 1, left, &mut taken);
+        for polled in taken {
+            let Polled::Event(event) = polled else { continue };
+            let (package, cause) = match &event {
+                Event::MemberAdded { package, .. } => (package, None),
+                Event::MemberGone { package, cause, .. } => (package, Some(*cause)),
+                _ => continue,
+            };
+            let (member, _) =
+                ringtribe_wire::tribes::Member::decode(package, &limits).expect("a member package");
+            return (member.unique_id[0], cause);
+        }
+    }
+    panic!("nothing becomes of a member");
+}
+
+#[test]
+fn real_nodes_find_and_lose_each_other_without_a_group() {
+    let ports: [u16; 3] = free_ports();
+    // One list for all, each node itself included.
+    let list = ports.map(|port| format!("127.0.0.1:{port}")).join(" ");
+    let a = start(1, ports[0], &list);
+    let b = start(2, ports[1], &list);
+    assert_eq!((next(&a), next(&b)), ((2, None), (1, None)));
+    let entry = a.members().into_iter().next().expect("b");
+    assert_eq!(entry.boot_id(), Some(b.boot_id()), "it told who it is");
+    assert_eq!(entry.identity.unique_id, [2; 16]);
+    let c = start(3, ports[2], &list);
+    assert_eq!((next(&a), next(&b)), ((3, None), (3, None)));
+    let mut found = [next(&c), next(&c)];
+    found.sort_unstable();
+    assert_eq!(found, [(1, None), (2, None)]);
+    // A life ends and another one begins under the same name.
+    let former = b.boot_id();
+    drop(b);
+    let (id, cause) = next(&a);
+    assert!(id == 2 && matches!(cause, Some(Status::Refused | Status::Goodbye)), "{cause:?}");
+    assert_eq!(next(&c).0, 2);
+    let b = start(2, ports[1], &list);
+    assert_eq!((next(&a), next(&c)), ((2, None), (2, None)));
+    let members = a.members();
+    let again = members.iter().find(|entry| entry.identity.unique_id == [2; 16]).expect("b");
+    assert_eq!(again.boot_id(), Some(b.boot_id()));
+    assert_ne!(b.boot_id(), former);
+    let stats = a.stats();
+    let count = |name| stats.iter().find(|(is, _)| *is == name).map(|(_, count)| *count);
+    assert_eq!(count("heartbeats_sent_count"), Some(0), "there is no group");
+    assert_eq!(count("malformed_datagrams_count"), Some(0));
+}
+
+/// Accepts and acknowledges as a stock node, and says nothing else; returns when the peer stops
+/// asking, and checks that nothing but probes came.
+fn stock(listener: &TcpListener, answers_count: usize) {
+    use std::io::{Read as _, Write as _};
+    for _ in 0..answers_count {
+        let (mut stream, _) = listener.accept().expect("a probe");
+        let mut bytes = Vec::new();
+        loop {
+            let mut part = [0; 4_096];
+            let read_bytes = stream.read(&mut part).expect("a frame");
+            assert!(read_bytes > 0, "a whole frame");
+            bytes.extend(&part[..read_bytes]);
+            match decode_frame(&bytes, &ringtribe_wire::Limits::default()).expect("Tribes alone") {
+                Step::NeedMore { .. } => {}
+                Step::Frame { frame: Frame::Data(data), .. } => {
+                    assert_eq!(data.message, ringtribe_wire::tribes::TCP_FAILURE_DETECTOR_MAGIC);
+                    break;
+                }
+                Step::Frame { .. } => panic!("an acknowledgement"),
+            }
+        }
+        stream.write_all(&ringtribe_wire::tribes::ACK).expect("acknowledged");
+    }
+}
+
+#[test]
+fn a_stock_node_is_found_by_its_acknowledgement_and_a_stopped_one_is_dropped() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let there = listener.local_addr().expect("bound");
+    let [port] = free_ports();
+    let list = format!("{there}/{{7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7}}");
+    let node = start(1, port, &list);
+    stock(&listener, 3);
+    let stopped = Instant::now();
+    assert_eq!(next(&node), (7, None));
+    assert_eq!(node.members()[0].boot_id(), None, "it gets the Tribes format");
+    // From now on its kernel accepts, and nobody acknowledges.
+    assert_eq!(next(&node), (7, Some(Status::Cut)));
+    let after = stopped.elapsed();
+    // mcastDropTime and a second, and what this machine takes.
+    assert!(after < Duration::from_millis(600 + 1_000 + 1_000), "{after:?}");
+    assert!(after >= Duration::from_millis(500), "{after:?}");
 }

@@ -96,6 +96,9 @@ pub fn load_with(
     let mut bytes = Vec::new();
     // One byte more than is accepted; the rest of a file that never ends is not read.
     file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(ServerXmlError::TooLong { bytes: bytes.len() });
+    }
     let text = String::from_utf8(bytes)
         .map_err(|error| ServerXmlError::NotUtf8 { offset: error.utf8_error().valid_up_to() });
     read_with(&text?, properties, config)
