@@ -48,7 +48,7 @@ fn the_words_of_2007_are_understood() {
     assert_eq!(summary.cluster_line, 18);
     assert_eq!(summary.set.len(), 11);
     let text = summary.to_string();
-    assert!(text.contains("line 24: mcastPort=\"46002\" from Cluster/Membership"), "{text}");
+    assert!(text.contains("line 25: mcastPort=\"46002\" from Cluster/Membership"), "{text}");
     let ignored: Vec<_> = summary.ignored.iter().map(|ignored| ignored.what.as_str()).collect();
     let words = [
         "managerClassName",

@@ -197,7 +197,7 @@ fn next(node: &Node) -> (u8, Option<Status>) {
     let limits = ringtribe_wire::Limits::default();
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         let mut taken = Vec::new();
-        node.poll(PollerClass::General, 1 << 20, 1, left, &mut taken);
+        node.poll(PollerClass::Reserved, 1 << 20, 1, left, &mut taken);
         for polled in taken {
             let Polled::Event(event) = polled else { continue };
             let (package, cause) = match &event {
