@@ -147,8 +147,8 @@ enum Kind {
         store: fn(&mut Config, Option<IpAddr>),
     },
     Mode,
-    /// One of these words.
-    Kind,
+    /// How members are found.
+    Source,
     Members,
     /// A text of at most so many bytes.
     Text {
@@ -264,7 +264,7 @@ const KNOBS: &[Knob] = &[
         names: &["connectTimeout"],
         kind: number(1, 600_000, "ms", |c, v| c.connect_timeout_ms = v),
     },
-    Knob { names: &["membership"], kind: Kind::Kind },
+    Knob { names: &["membership"], kind: Kind::Source },
     Knob { names: &["staticMembers"], kind: Kind::Members },
     Knob {
         names: &["clusterName"],
@@ -339,7 +339,7 @@ impl Config {
                 })?;
                 self.replication_mode = *mode;
             }
-            Kind::Kind => {
+            Kind::Source => {
                 self.membership = Some(match text {
                     "multicast" => MembershipKind::Multicast,
                     "static" => MembershipKind::Static,
@@ -347,12 +347,11 @@ impl Config {
                 });
             }
             Kind::Members => {
-                self.static_members.clear();
-                for entry in entries(text) {
-                    self.add_static_member(entry).map_err(|error| ConfigError {
-                        attribute: attribute.to_owned(),
-                        ..error
-                    })?;
+                let former = std::mem::take(&mut self.static_members);
+                let added = entries(text).try_for_each(|entry| self.add_static_member(entry));
+                if let Err(error) = added {
+                    self.static_members = former;
+                    return Err(error);
                 }
             }
             Kind::Text { most_bytes, store } => {
@@ -539,7 +538,7 @@ mod tests {
             ("waitForAck", "yes", "true or false"),
             ("mcastAddr", "somewhere", "IP address"),
             ("membership", "cloud", "multicast or static"),
-            ("staticMembers", "10.0.0.1:4000 10.0.0.2", "address:port"),
+            ("staticMembers", "10.0.0.2", "address:port"),
             ("staticMembers", "10.0.0.2:0", "address:port"),
             ("staticMembers", "host.example:4000", "in digits"),
             ("staticMembers", "10.0.0.2:4000/{0,1}", "16 numbers"),
@@ -579,8 +578,10 @@ mod tests {
         assert!(config.uses_multicast(), "as with Tomcat's interceptor beside McastService");
         config.set("membership", "static").expect("a word");
         assert!(!config.uses_multicast());
-        let twice = config.set("staticMembers", "10.0.0.1:4000 10.0.0.1:4000");
-        assert!(twice.expect_err("twice").to_string().contains("10.0.0.1:4000"));
+        let twice = config.set("staticMembers", "10.0.0.9:4000 10.0.0.1:4000,10.0.0.1:4000");
+        let twice = twice.expect_err("twice").to_string();
+        assert!(twice.contains("\"10.0.0.1:4000\"") && twice.contains("twice"), "{twice}");
+        assert_eq!(config.static_members.len(), 3, "as before");
         let name = "n".repeat(257);
         assert!(config.set("clusterName", &name).expect_err("long").to_string().contains("256"));
     }
