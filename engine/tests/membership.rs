@@ -2,9 +2,11 @@
 
 use proptest::prelude::*;
 use ringtribe::directory::Identity;
+use ringtribe::ids::BootId;
 use ringtribe::io::Evidence;
-use ringtribe::protocol::membership::{Input, Output, ProbeResult};
+use ringtribe::protocol::membership::{Input, Membership, Output, ProbeResult, StaticMember};
 use ringtribe::status::Status;
+use ringtribe_wire::native::extension::Extension;
 use ringtribe_wire::tribes::{Member, SHUTDOWN_COMMAND};
 
 mod membership_bench;
@@ -118,49 +120,100 @@ fn a_changed_payload_is_told_and_a_changed_age_is_not() {
     assert_eq!(changed, 1);
 }
 
+/// What has come of members since the last look; checks that each step can be.
+fn follow(bench: &mut Bench, view: &mut Vec<(Identity, Option<BootId>)>) {
+    let (probes, told): (Vec<_>, Vec<_>) =
+        bench.out.drain(..).partition(|output| matches!(output, Output::Probe { .. }));
+    bench.out = probes;
+    for output in told {
+        let members: Vec<Identity> = view.iter().map(|(identity, _)| identity.clone()).collect();
+        let place = |identity: &Identity| members.iter().position(|is| is == identity);
+        match output {
+            Output::Added { identity, incarnation, .. } => {
+                assert_eq!(place(&identity), None, "added twice");
+                view.push((identity, incarnation.map(|life| life.boot_id)));
+            }
+            Output::Changed { identity, incarnation, .. } => {
+                let boot_id = incarnation.map(|life| life.boot_id);
+                let member = &mut view[place(&identity).expect("changed, but no member")];
+                assert!(member.1.is_none() || member.1 == boot_id, "another life is another entry");
+                member.1 = boot_id;
+            }
+            Output::Vitals { identity, .. } => assert!(place(&identity).is_some(), "no member"),
+            Output::Gone { identity, .. } => {
+                view.remove(place(&identity).expect("gone, but no member"));
+            }
+            _ => {}
+        }
+        for (index, (identity, boot_id)) in view.iter().enumerate() {
+            for (other, other_boot_id) in &view[..index] {
+                assert_ne!(identity.address(), other.address(), "two members at one address");
+                assert!(boot_id.is_none() || boot_id != other_boot_id, "one life is two members");
+            }
+            assert_ne!(*boot_id, Some(OWN.boot_id), "this node itself");
+        }
+    }
+    let mut members: Vec<_> = view.iter().map(|(identity, _)| identity).collect();
+    let mut known = bench.membership.members();
+    members.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(members, known);
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn whatever_comes_members_are_added_before_they_go(
-        steps in proptest::collection::vec((0_u8..8, any::<u8>(), 0_u64..4_000), 1..200)
+        steps in proptest::collection::vec((0_u8..12, any::<u8>(), any::<bool>(), 0_u64..4_000), 1..200)
     ) {
-        let mut bench = Bench::new();
-        let mut view = std::collections::BTreeSet::new();
-        for (step, value, ms) in steps {
+        let places = ["10.0.0.1:4001", "10.0.0.1:4003", "10.0.0.1:4004"];
+        let places = places.map(|place| StaticMember {
+            address: place.parse().expect("an address"),
+            unique_id: None,
+        });
+        let membership = Membership::new(FREQUENCY_MS, DROP_MS).speaking(OWN);
+        let mut bench = Bench::of(membership.with_static_members(&places));
+        let mut view = Vec::new();
+        for (step, value, ready, ms) in steps {
             let (id, port) = (value % 5, 4001 + i32::from(value % 3));
+            // Mostly each has a life of its own; sometimes this node's or another's.
+            let life = if value % 16 == 0 { 99 } else { 1 + value % 7 };
             let alive = i64::from(value) * 100;
+            let package = packet(id, port, alive, b"", b"");
+            let extension = Extension { ready, package: Some(&package), ..said(life) };
+            let identity = Identity { host: vec![10, 0, 0, 1], port, unique_id: [id; 16] };
             match step {
-                0 | 1 => bench.hear(&packet(id, port, alive, b"", b"")),
-                2 => bench.hear(&packet(id, port, alive, SHUTDOWN_COMMAND, b"")),
-                3 => bench.hear(&[value; 90]),
+                0 => bench.hear(&package),
+                1 => bench.hear_ringtribe(&package, &said(life)),
+                2 => bench.hear_ringtribe(&package, &extension),
+                3 => bench.give(Input::Datagram { bytes: &package, from: HOST }),
                 4 => {
-                    let mut broken = packet(id, port, alive, b"", b"");
+                    bench.hear_ringtribe(&packet(id, port, alive, SHUTDOWN_COMMAND, b""), &said(life));
+                }
+                5 => bench.hear(&packet(id, port, alive, SHUTDOWN_COMMAND, b"")),
+                6 => {
+                    let mut broken = [package, block(&said(life))].concat();
                     let at = usize::from(value) % broken.len();
                     broken[at] ^= 0x80;
-                    bench.hear(&broken);
+                    bench.give(Input::Datagram { bytes: &broken, from: HOST });
                 }
-                5 => drop(bench.answer(&ANSWERED)),
-                6 => drop(bench.answer(&ProbeResult::Refused)),
-                _ => drop(bench.answer(&ProbeResult::TimedOut)),
+                7 => drop(bench.answer(&ANSWERED)),
+                8 => drop(bench.answer(&answer_of(&extension))),
+                9 => drop(bench.answer(&ProbeResult::Refused)),
+                10 => drop(bench.answer(&ProbeResult::TimedOut)),
+                _ => bench.give(Input::Evidence {
+                    identity: &identity,
+                    evidence: Evidence::ConnectionLost,
+                }),
             }
-            for output in &bench.out {
-                match output {
-                    Output::Added { identity, .. } => prop_assert!(view.insert(identity.clone())),
-                    Output::Gone { identity, .. } => prop_assert!(view.remove(identity)),
-                    Output::Changed { identity, .. } => prop_assert!(view.contains(identity)),
-                    _ => {}
-                }
-            }
-            bench.out.retain(|output| matches!(output, Output::Probe { .. }));
-            prop_assert_eq!(view.len(), bench.membership.members().len());
+            follow(&mut bench, &mut view);
             bench.pass(ms);
-            for output in &bench.out {
-                match output {
-                    Output::Added { identity, .. } => prop_assert!(view.insert(identity.clone())),
-                    Output::Gone { identity, .. } => prop_assert!(view.remove(identity)),
-                    _ => {}
-                }
-            }
-            bench.out.retain(|output| matches!(output, Output::Probe { .. }));
+            follow(&mut bench, &mut view);
         }
+        bench.give(Input::StopReceiving);
+        follow(&mut bench, &mut view);
+        prop_assert!(view.is_empty());
+        prop_assert_eq!(bench.membership.next_deadline(), None);
     }
 }
