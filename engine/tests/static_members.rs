@@ -247,9 +247,9 @@ fn real_nodes_find_and_lose_each_other_without_a_group() {
     assert_eq!(count("malformed_datagrams_count"), Some(0));
 }
 
-/// Accepts and acknowledges as a stock node, and says nothing else; returns when the peer stops
-/// asking, and checks that nothing but probes came.
-fn stock(listener: &TcpListener, answers_count: usize) {
+/// Accepts and acknowledges so many probes, and says `behind` behind each acknowledgement, in
+/// pieces; a stock node says nothing.
+fn answer_probes(listener: &TcpListener, answers_count: usize, behind: &[u8]) {
     use std::io::{Read as _, Write as _};
     for _ in 0..answers_count {
         let (mut stream, _) = listener.accept().expect("a probe");
@@ -268,7 +268,11 @@ fn stock(listener: &TcpListener, answers_count: usize) {
                 Step::Frame { .. } => panic!("an acknowledgement"),
             }
         }
+        stream.set_nodelay(true).expect("a socket");
         stream.write_all(&ringtribe_wire::tribes::ACK).expect("acknowledged");
+        for piece in behind.chunks(64) {
+            stream.write_all(piece).expect("said");
+        }
     }
 }
 
@@ -279,7 +283,7 @@ fn a_stock_node_is_found_by_its_acknowledgement_and_a_stopped_one_is_dropped() {
     let [port] = free_ports();
     let list = format!("{there}/{{7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7}}");
     let node = start(1, port, &list);
-    stock(&listener, 3);
+    answer_probes(&listener, 3, b"");
     let stopped = Instant::now();
     assert_eq!(next(&node), (7, None));
     assert_eq!(node.members()[0].boot_id(), None, "it gets the Tribes format");
@@ -289,4 +293,27 @@ fn a_stock_node_is_found_by_its_acknowledgement_and_a_stopped_one_is_dropped() {
     // mcastDropTime and a second, and what this machine takes.
     assert!(after < Duration::from_millis(600 + 1_000 + 1_000), "{after:?}");
     assert!(after >= Duration::from_millis(500), "{after:?}");
+}
+
+#[test]
+fn what_a_node_says_of_itself_may_come_in_pieces() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let there = listener.local_addr().expect("bound");
+    let [port] = free_ports();
+    let node = start(1, port, &there.to_string());
+    let local = LocalMember {
+        host: vec![127, 0, 0, 1],
+        port: i32::from(there.port()),
+        unique_id: [9; 16],
+        payload: vec![1; 300],
+        ..LocalMember::default()
+    };
+    let package = local.package(5);
+    let extension = Extension { package: Some(&package), ..said(9) };
+    answer_probes(&listener, 1, &block(&extension));
+    assert_eq!(next(&node), (9, None));
+    let entry = node.members().into_iter().next().expect("it");
+    assert_eq!(entry.incarnation(), Some(life(9)));
+    assert_eq!(entry.package()[..], package, "the application sees nothing behind the package");
+    assert!(entry.vitals().ready);
 }
