@@ -13,7 +13,7 @@ use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::control::{ControlHandle, ControlSink, ListenError, MulticastError};
 use crate::delivery::{ConnLoad, Incoming, Item, Origin, PollEnd, Polled, PollerClass};
-use crate::directory::{Identity, Incarnation, MemberEntry};
+use crate::directory::{Identity, MemberEntry};
 use crate::error::OpenError;
 use crate::event::{Event, LogLevel};
 use crate::ids::{BootId, Instant, Key, MemberId};
@@ -151,24 +151,6 @@ impl Shared {
             Output::Log { level, text } => deliveries.event(Event::Log { level, text }),
             Output::SendDatagram(_) | Output::Probe { .. } => {}
         }
-    }
-
-    /// The entry of one life of a member; an entry of another life ends.
-    fn enter_incarnation(
-        &self,
-        identity: &Identity,
-        package: &[u8],
-        incarnation: Option<Incarnation>,
-    ) -> Option<Arc<MemberEntry>> {
-        let entry = self.directory.enter(identity, package)?;
-        let Some(incarnation) = incarnation else { return Some(entry) };
-        if entry.set_incarnation(incarnation) {
-            return Some(entry);
-        }
-        self.cut(entry.id, Status::Cut);
-        let entry = self.directory.enter(identity, package)?;
-        entry.set_incarnation(incarnation);
-        Some(entry)
     }
 
     /// Ends the epoch of a member: what is queued for it fails by name.

@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::delivery::DeliveryQueue;
-use crate::directory::Directory;
+use crate::directory::{Directory, Identity, Incarnation, MemberEntry};
 use crate::ids::BootId;
 use crate::order::Orders;
 use crate::protocol::lately::Lately;
+use crate::status::Status;
 
 /// The configured bounds that the core needs, checked.
 #[derive(Clone, Debug)]
@@ -244,5 +245,23 @@ impl Shared {
     /// Replaces [`Shared::extension`].
     pub fn set_extension(&self, block: Arc<[u8]>) {
         *self.extension.write().unwrap_or_else(PoisonError::into_inner) = block;
+    }
+
+    /// The entry of one life of a member; an entry of another life ends.
+    pub(crate) fn enter_incarnation(
+        &self,
+        identity: &Identity,
+        package: &[u8],
+        incarnation: Option<Incarnation>,
+    ) -> Option<Arc<MemberEntry>> {
+        let entry = self.directory.enter(identity, package)?;
+        let Some(incarnation) = incarnation else { return Some(entry) };
+        if entry.set_incarnation(incarnation) {
+            return Some(entry);
+        }
+        self.cut(entry.id, Status::Cut);
+        let entry = self.directory.enter(identity, package)?;
+        entry.set_incarnation(incarnation);
+        Some(entry)
     }
 }
