@@ -116,11 +116,12 @@ impl Shared {
     pub fn apply(&self, output: Output) {
         let deliveries = &self.deliveries;
         match output {
-            Output::Added { identity, package, incarnation } => {
+            Output::Added { identity, package, incarnation, vitals } => {
                 let Some(entry) = self.enter_incarnation(&identity, &package, incarnation) else {
                     return;
                 };
                 entry.set_package(package.into());
+                entry.set_vitals(vitals);
                 deliveries.event(Event::MemberAdded { member: entry.id, package: entry.package() });
             }
             Output::Changed { identity, package, incarnation } => {

@@ -120,7 +120,7 @@ impl Bench {
         self.out = probes;
         told.into_iter()
             .filter_map(|output| match output {
-                Output::Added { identity, incarnation, package } => {
+                Output::Added { identity, incarnation, package, .. } => {
                     assert_package(&package);
                     Some(format!("added {}", of(&identity, incarnation)))
                 }

@@ -155,6 +155,8 @@ pub enum Output {
         package: Vec<u8>,
         /// Which life it is; `None` if it speaks the Tribes format, as far as is known.
         incarnation: Option<Incarnation>,
+        /// How it is; all zero for a stock member.
+        vitals: Vitals,
     },
     /// A member changed its payload or command, or turned out to speak Ringtribe's own format.
     Changed {

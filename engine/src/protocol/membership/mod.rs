@@ -471,14 +471,11 @@ impl Membership {
         known.is_member = true;
         known.back_off_ms = self.frequency_ms;
         let (package, incarnation) = (known.package.clone(), known.spoken.incarnation);
-        let vitals = known.spoken.vitals;
+        let vitals = known.spoken.vitals.unwrap_or_default();
         self.counters.members_added_count += 1;
         self.enter_endpoint(identity, now);
         self.view_changed();
-        out.push(Output::Added { identity: identity.clone(), package, incarnation });
-        if let Some(vitals) = vitals {
-            out.push(Output::Vitals { identity: identity.clone(), vitals });
-        }
+        out.push(Output::Added { identity: identity.clone(), package, incarnation, vitals });
     }
 
     /// Drops a member and all that is known of it; returns the incarnation it was.
