@@ -1,8 +1,9 @@
 //! Every knob under its Tomcat name: the words of a Tomcat 5.5 cluster element and today's.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use crate::protocol::membership::StaticMember;
 use crate::shared::Bounds;
 
 /// How a node behaves; fixed when it opens. Defaults are Tomcat's where Tomcat has the attribute.
@@ -48,6 +49,23 @@ pub struct Config {
     pub max_connections: u64,
     /// Longest wait for a connection, ms (`TcpFailureDetector.connectTimeout`).
     pub connect_timeout_ms: u64,
+    /// How members are found; `None`, where it is not stated, see [`Config::uses_multicast`].
+    pub membership: Option<MembershipKind>,
+    /// mcastAddr, mcastPort, mcastBindAddr or mcastTTL was stated.
+    pub mcast_stated: bool,
+    /// Members that are looked for at their addresses (`StaticMembershipInterceptor`).
+    pub static_members: Vec<StaticMember>,
+    /// The cluster's name: nodes of another name are refused (`SimpleTcpCluster.clusterName`).
+    pub cluster_name: String,
+}
+
+/// How members are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MembershipKind {
+    /// By heartbeats to the group; static members, if there are any, besides.
+    Multicast,
+    /// The static members alone; no group is joined.
+    Static,
 }
 
 /// How messages use the streams of a link.
@@ -87,6 +105,10 @@ impl Default for Config {
             max_receive_bytes: 256 << 20,
             max_connections: 4_096,
             connect_timeout_ms: 1_000,
+            membership: None,
+            mcast_stated: false,
+            static_members: Vec::new(),
+            cluster_name: String::new(),
         }
     }
 }
@@ -125,6 +147,14 @@ enum Kind {
         store: fn(&mut Config, Option<IpAddr>),
     },
     Mode,
+    /// How members are found.
+    Source,
+    Members,
+    /// A text of at most so many bytes.
+    Text {
+        most_bytes: usize,
+        store: fn(&mut Config, String),
+    },
     /// Accepted for compatibility; its value changes nothing here.
     Ignored,
 }
@@ -139,11 +169,20 @@ struct Knob {
 const KNOBS: &[Knob] = &[
     Knob {
         names: &["mcastAddr", "membership.address"],
-        kind: Kind::Address { unset: "", store: |c, v| c.mcast_addr = v.unwrap_or(c.mcast_addr) },
+        kind: Kind::Address {
+            unset: "",
+            store: |c, v| {
+                c.mcast_addr = v.unwrap_or(c.mcast_addr);
+                c.mcast_stated |= v.is_some();
+            },
+        },
     },
     Knob {
         names: &["mcastPort", "membership.port"],
-        kind: number(1, 65_535, "a port", |c, v| c.mcast_port = v as u16),
+        kind: number(1, 65_535, "a port", |c, v| {
+            c.mcast_port = v as u16;
+            c.mcast_stated = true;
+        }),
     },
     Knob {
         names: &["mcastFrequency", "frequency"],
@@ -155,11 +194,20 @@ const KNOBS: &[Knob] = &[
     },
     Knob {
         names: &["mcastBindAddr", "mcastBindAddress", "bind"],
-        kind: Kind::Address { unset: "", store: |c, v| c.mcast_bind_addr = v },
+        kind: Kind::Address {
+            unset: "",
+            store: |c, v| {
+                c.mcast_bind_addr = v;
+                c.mcast_stated |= v.is_some();
+            },
+        },
     },
     Knob {
         names: &["mcastTTL", "ttl"],
-        kind: number(0, 255, "hops", |c, v| c.mcast_ttl = v as u32),
+        kind: number(0, 255, "hops", |c, v| {
+            c.mcast_ttl = v as u32;
+            c.mcast_stated = true;
+        }),
     },
     Knob { names: &["mcastSoTimeout", "soTimeout"], kind: Kind::Ignored },
     Knob {
@@ -216,7 +264,16 @@ const KNOBS: &[Knob] = &[
         names: &["connectTimeout"],
         kind: number(1, 600_000, "ms", |c, v| c.connect_timeout_ms = v),
     },
+    Knob { names: &["membership"], kind: Kind::Source },
+    Knob { names: &["staticMembers"], kind: Kind::Members },
+    Knob {
+        names: &["clusterName"],
+        kind: Kind::Text { most_bytes: 256, store: |c, v| c.cluster_name = v },
+    },
 ];
+
+/// Most static members.
+const STATIC_MEMBERS_LIMIT_COUNT: usize = 1_024;
 
 const fn number(least: u64, most: u64, unit: &'static str, store: fn(&mut Config, u64)) -> Kind {
     Kind::Number { least, most, unit, store }
@@ -230,6 +287,11 @@ const MODES: [(&str, ReplicationMode); 4] = [
 ];
 
 impl Config {
+    /// The names of all attributes, the 2007 name of each before today's.
+    pub fn attributes() -> impl Iterator<Item = &'static str> {
+        KNOBS.iter().flat_map(|knob| knob.names).copied()
+    }
+
     /// Sets one attribute, by either of its names.
     ///
     /// # Errors
@@ -241,10 +303,9 @@ impl Config {
             remedy,
         };
         let Some(knob) = KNOBS.iter().find(|knob| knob.names.contains(&attribute)) else {
-            let names = KNOBS.iter().flat_map(|knob| knob.names).copied();
             return Err(refuse(format!(
                 "no such attribute; did you mean {}?",
-                nearest(attribute, names)
+                nearest(attribute, Self::attributes())
             )));
         };
         let text = value.trim();
@@ -278,9 +339,85 @@ impl Config {
                 })?;
                 self.replication_mode = *mode;
             }
+            Kind::Source => {
+                self.membership = Some(match text {
+                    "multicast" => MembershipKind::Multicast,
+                    "static" => MembershipKind::Static,
+                    _ => return Err(refuse("give multicast or static".into())),
+                });
+            }
+            Kind::Members => {
+                let former = std::mem::take(&mut self.static_members);
+                let added = entries(text).try_for_each(|entry| self.add_static_member(entry));
+                if let Err(error) = added {
+                    self.static_members = former;
+                    return Err(error);
+                }
+            }
+            Kind::Text { most_bytes, store } => {
+                if value.len() > *most_bytes {
+                    return Err(refuse(format!(
+                        "it has {} bytes; give at most {most_bytes}",
+                        value.len()
+                    )));
+                }
+                store(self, value.to_owned());
+            }
             Kind::Ignored => {}
         }
         Ok(())
+    }
+
+    /// Adds one static member: `host:port` or `host:port/{0,1,...}` with the 16 bytes of a stock
+    /// node's uniqueId. An IPv6 host stands in brackets.
+    ///
+    /// # Errors
+    /// What is wrong with the entry; it was there already; there are too many.
+    pub fn add_static_member(&mut self, entry: &str) -> Result<(), ConfigError> {
+        let refuse = |remedy: String| ConfigError {
+            attribute: "staticMembers".into(),
+            value: entry.to_owned(),
+            remedy,
+        };
+        let (place, unique_id) = match entry.split_once('/') {
+            Some((place, id)) => (place, Some(id)),
+            None => (entry, None),
+        };
+        let address = place.parse().ok().filter(|address: &SocketAddr| {
+            address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
+        });
+        let address = address.ok_or_else(|| {
+            refuse(
+                "give members as address:port in digits, as in 192.168.1.110:4000 or \
+                 [2001:db8::1]:4000"
+                    .into(),
+            )
+        })?;
+        let unique_id = match unique_id {
+            None => None,
+            Some(text) => Some(unique_id_of(text).ok_or_else(|| {
+                refuse("give a uniqueId as 16 numbers from -128 to 255: {0,1,2,...}".into())
+            })?),
+        };
+        if self.static_members.iter().any(|member| member.address == address) {
+            return Err(refuse("it stands in the list twice; take one out".into()));
+        }
+        if self.static_members.len() == STATIC_MEMBERS_LIMIT_COUNT {
+            return Err(refuse(format!("give at most {STATIC_MEMBERS_LIMIT_COUNT} members")));
+        }
+        self.static_members.push(StaticMember { address, unique_id });
+        Ok(())
+    }
+
+    /// Whether the group is joined: if membership says so, or, where it says nothing, unless there
+    /// are static members and nothing about the group (mcastAddr, mcastPort, mcastBindAddr,
+    /// mcastTTL) is stated.
+    #[must_use]
+    pub fn uses_multicast(&self) -> bool {
+        match self.membership {
+            Some(kind) => kind == MembershipKind::Multicast,
+            None => self.mcast_stated || self.static_members.is_empty(),
+        }
     }
 
     /// Checks what concerns several attributes.
@@ -291,7 +428,14 @@ impl Config {
         let refuse = |attribute: &str, value: String, remedy: &str| {
             Err(ConfigError { attribute: attribute.into(), value, remedy: remedy.into() })
         };
-        if !self.mcast_addr.is_multicast() {
+        if self.membership == Some(MembershipKind::Static) && self.static_members.is_empty() {
+            return refuse(
+                "membership",
+                "static".into(),
+                "nobody would be found; name the members in staticMembers",
+            );
+        }
+        if self.uses_multicast() && !self.mcast_addr.is_multicast() {
             return refuse(
                 "mcastAddr",
                 self.mcast_addr.to_string(),
@@ -328,13 +472,39 @@ impl From<&Config> for Bounds {
             max_queue_bytes: size(config.max_queue_bytes),
             max_receive_bytes: size(config.max_receive_bytes),
             max_connections: size(config.max_connections),
+            cluster_name: config.cluster_name.clone(),
             ..Self::default()
         }
     }
 }
 
+/// The parts between commas and white space that stand outside of braces.
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_i32;
+    text.split(move |c: char| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        depth <= 0 && (c == ',' || c.is_whitespace())
+    })
+    .filter(|entry| !entry.is_empty())
+}
+
+/// `{0,1,...}`, as Tomcat writes arrays of bytes, which are signed.
+fn unique_id_of(text: &str) -> Option<[u8; 16]> {
+    let inside = text.strip_prefix('{')?.strip_suffix('}')?;
+    let mut bytes = Vec::with_capacity(16);
+    for part in inside.split(',') {
+        let number: i16 = part.trim().parse().ok()?;
+        let signed = i8::try_from(number).map(i8::cast_unsigned);
+        bytes.push(u8::try_from(number).or(signed).ok()?);
+        if bytes.len() > 16 {
+            return None;
+        }
+    }
+    bytes.try_into().ok()
+}
+
 /// The name with the smallest edit distance (Levenshtein) to `given`.
-fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> &'a str {
+pub(crate) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> &'a str {
     let distance = |name: &str| {
         let name: Vec<char> = name.chars().flat_map(char::to_lowercase).collect();
         let mut row: Vec<usize> = (0..=name.len()).collect();
@@ -356,44 +526,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_2007_are_understood() {
-        let xml = include_str!("../../tests/testdata/seed-server.xml");
-        let element = |name: &str| {
-            let from = xml.find(&format!("<{name} ")).expect("the seed has the element");
-            let length = xml[from..].find("/>").expect("it ends");
-            &xml[from..from + length]
-        };
-        let mut config = Config::default();
-        let mut set_count = 0;
-        for name in ["Membership", "Receiver", "Sender"] {
-            for attribute in element(name).split_whitespace().skip(1) {
-                let (key, value) = attribute.split_once('=').expect("name=\"value\"");
-                if key != "className" {
-                    config.set(key, value.trim_matches('"')).expect("a word of 2007");
-                    set_count += 1;
-                }
-            }
-        }
-        assert_eq!(set_count, 11);
-        config.check().expect("holds together");
-        let expected = Config {
-            mcast_addr: IpAddr::from([224, 0, 0, 5]),
-            mcast_port: 46_002,
-            mcast_frequency_ms: 500,
-            mcast_drop_time_ms: 3_000,
-            tcp_listen_address: Some(IpAddr::from([192, 168, 1, 109])),
-            tcp_listen_port: 4_002,
-            tcp_selector_timeout_ms: 100,
-            tcp_thread_count: 6,
-            replication_mode: ReplicationMode::Pooled,
-            ack_timeout_ms: 15_000,
-            wait_for_ack: true,
-            ..Config::default()
-        };
-        assert_eq!(config, expected);
-    }
-
-    #[test]
     fn what_is_refused_says_the_range_and_the_remedy() {
         for (attribute, value, says) in [
             ("tcpListenPort", "70000", "1 to 65535"),
@@ -405,6 +537,11 @@ mod tests {
             ("replicationMode", "poled", "did you mean pooled"),
             ("waitForAck", "yes", "true or false"),
             ("mcastAddr", "somewhere", "IP address"),
+            ("membership", "cloud", "multicast or static"),
+            ("staticMembers", "10.0.0.2", "address:port"),
+            ("staticMembers", "10.0.0.2:0", "address:port"),
+            ("staticMembers", "host.example:4000", "in digits"),
+            ("staticMembers", "10.0.0.2:4000/{0,1}", "16 numbers"),
             ("mcastFreqency", "500", "did you mean mcastFrequency"),
         ] {
             let error = Config::default().set(attribute, value).expect_err("refused").to_string();
@@ -415,7 +552,37 @@ mod tests {
         config.set("membership.address", "10.0.0.1").expect("an address");
         assert!(config.check().expect_err("unicast").to_string().contains("224.0.0.0"));
         let mut config = Config::default();
+        config.set("membership", "static").expect("a word");
+        assert!(config.check().expect_err("nobody").to_string().contains("staticMembers"));
+        let mut config = Config::default();
         config.set("dropTime", "999").expect("in range");
         assert!(config.check().expect_err("too short").to_string().contains("2 x mcastFrequency"));
+    }
+
+    #[test]
+    fn static_members_take_the_groups_place_unless_it_is_stated() {
+        let mut config = Config::default();
+        assert!(config.uses_multicast());
+        let list = "10.0.0.1:4000, [2001:db8::1]:4001\n10.0.0.2:4000/{0,1,2,3,4,5,6,7,8,9,10,11,12,13,-1,255}";
+        config.set("staticMembers", list).expect("three members");
+        let places: Vec<_> =
+            config.static_members.iter().map(|member| member.address.to_string()).collect();
+        assert_eq!(places, ["10.0.0.1:4000", "[2001:db8::1]:4001", "10.0.0.2:4000"]);
+        let unique_id = config.static_members[2].unique_id.expect("given");
+        assert_eq!(unique_id, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 255, 255]);
+        assert!(!config.uses_multicast());
+        config.check().expect("holds together");
+        config.set("frequency", "100").expect("it concerns static members too");
+        assert!(!config.uses_multicast());
+        config.set("mcastPort", "45564").expect("a port");
+        assert!(config.uses_multicast(), "as with Tomcat's interceptor beside McastService");
+        config.set("membership", "static").expect("a word");
+        assert!(!config.uses_multicast());
+        let twice = config.set("staticMembers", "10.0.0.9:4000 10.0.0.1:4000,10.0.0.1:4000");
+        let twice = twice.expect_err("twice").to_string();
+        assert!(twice.contains("\"10.0.0.1:4000\"") && twice.contains("twice"), "{twice}");
+        assert_eq!(config.static_members.len(), 3, "as before");
+        let name = "n".repeat(257);
+        assert!(config.set("clusterName", &name).expect_err("long").to_string().contains("256"));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ringtribe_wire::tribes::Member;
 
@@ -42,6 +42,34 @@ impl Identity {
     }
 }
 
+/// One life of a member that speaks Ringtribe's own format, and what of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incarnation {
+    /// Which life.
+    pub boot_id: BootId,
+    /// Feature bits that it offers.
+    pub features: u32,
+    /// Least version of the own format that it speaks.
+    pub version_min: u8,
+    /// Highest version of the own format that it speaks.
+    pub version_max: u8,
+}
+
+/// How a Ringtribe member was when it last spoke of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// Age of its oldest delivery without outcome, ms: a hung application behind a live engine.
+    pub oldest_unfinished_ms: u32,
+    /// It announces itself; else it is starting or leaving.
+    pub ready: bool,
+    /// It wants no new messages.
+    pub draining: bool,
+    /// Members that it sees, itself included; 0 if it does not learn members.
+    pub members_count: u16,
+    /// Hash of these.
+    pub view_hash: u64,
+}
+
 /// A member and everything that belongs to one life of the link to it.
 #[derive(Debug)]
 pub struct MemberEntry {
@@ -57,6 +85,8 @@ pub struct MemberEntry {
     pub budget: Arc<Budget>,
     /// The member package as last heard (`MemberImpl.getData`).
     package: RwLock<Arc<[u8]>>,
+    incarnation: OnceLock<Incarnation>,
+    vitals: Mutex<Vitals>,
     ended: AtomicU16,
     /// Messages handed to connections that were lost before anything proved their arrival.
     pub unconfirmed_count: AtomicU64,
@@ -81,6 +111,35 @@ impl MemberEntry {
     /// Replaces the member package (its payload or alive time changed).
     pub fn set_package(&self, package: Arc<[u8]>) {
         *self.package.write().unwrap_or_else(PoisonError::into_inner) = package;
+    }
+
+    /// Which life of the member this is and what it speaks; `None` as long as all that is known of
+    /// it is the Tribes format.
+    #[must_use]
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation.get().copied()
+    }
+
+    /// The boot id of [`MemberEntry::incarnation`].
+    #[must_use]
+    pub fn boot_id(&self) -> Option<BootId> {
+        self.incarnation().map(|incarnation| incarnation.boot_id)
+    }
+
+    /// Notes which life this is. Returns false, and changes nothing, if the entry is another one.
+    pub fn set_incarnation(&self, incarnation: Incarnation) -> bool {
+        self.incarnation.get_or_init(|| incarnation).boot_id == incarnation.boot_id
+    }
+
+    /// How the member was when it last spoke of itself; all zero for a stock member.
+    #[must_use]
+    pub fn vitals(&self) -> Vitals {
+        *self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces [`MemberEntry::vitals`].
+    pub fn set_vitals(&self, vitals: Vitals) {
+        *self.vitals.lock().unwrap_or_else(PoisonError::into_inner) = vitals;
     }
 }
 
@@ -149,6 +208,8 @@ impl Directory {
             link: Link { from: self.here, to: id, epoch },
             budget: Budget::new(self.budget_bytes),
             package: RwLock::new(package.into()),
+            incarnation: OnceLock::new(),
+            vitals: Mutex::default(),
             ended: AtomicU16::new(LIVE),
             unconfirmed_count: AtomicU64::new(0),
         });
@@ -170,6 +231,14 @@ impl Directory {
     pub fn find(&self, identity: &Identity) -> Option<Arc<MemberEntry>> {
         let id = *self.read().by_identity.get(identity)?;
         self.get(id)
+    }
+
+    /// The entry of an incarnation.
+    #[must_use]
+    pub fn find_boot(&self, boot_id: BootId) -> Option<Arc<MemberEntry>> {
+        let state = self.read();
+        let mut entries = state.slots.iter().filter_map(|slot| slot.entry.as_ref());
+        entries.find(|entry| entry.boot_id() == Some(boot_id)).cloned()
     }
 
     /// Ends the epoch of a member: no new message is admitted, who waits for room is woken. The
@@ -220,6 +289,25 @@ mod tests {
         assert!(second.link.epoch > first.link.epoch);
         assert!(directory.get(first.id).is_none(), "the old handle is stale");
         assert_eq!(MemberId::from_bits(second.id.to_bits()), second.id);
+    }
+
+    #[test]
+    fn an_entry_is_one_incarnation_and_is_found_by_it() {
+        let directory = Directory::new(BootId([7; 16]), 1000);
+        let life = |id| Incarnation {
+            boot_id: BootId([id; 16]),
+            features: 0,
+            version_min: 1,
+            version_max: 1,
+        };
+        let entry = directory.enter(&identity(4000), b"p").expect("usable");
+        assert!(directory.find_boot(BootId([1; 16])).is_none());
+        assert!(entry.set_incarnation(life(1)) && entry.set_incarnation(life(1)));
+        assert!(!entry.set_incarnation(life(2)), "another life is another entry");
+        assert_eq!(entry.boot_id(), Some(BootId([1; 16])));
+        assert_eq!(directory.find_boot(BootId([1; 16])).expect("known").id, entry.id);
+        let _ = directory.cut(entry.id, Status::Cut);
+        assert!(directory.find_boot(BootId([1; 16])).is_none());
     }
 
     #[test]

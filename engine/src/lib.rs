@@ -18,6 +18,7 @@ pub mod node;
 pub mod order;
 pub mod protocol;
 pub mod ring;
+pub mod server_xml;
 pub mod shared;
 pub mod status;
 pub mod submit;

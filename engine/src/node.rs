@@ -116,17 +116,32 @@ impl Shared {
     pub fn apply(&self, output: Output) {
         let deliveries = &self.deliveries;
         match output {
-            Output::Added { identity, package, .. } => {
-                let Some(entry) = self.directory.enter(&identity, &package) else { return };
+            Output::Added { identity, package, incarnation, vitals } => {
+                let Some(entry) = self.enter_incarnation(&identity, &package, incarnation) else {
+                    return;
+                };
                 entry.set_package(package.into());
+                entry.set_vitals(vitals);
                 deliveries.event(Event::MemberAdded { member: entry.id, package: entry.package() });
             }
-            Output::Changed { identity, package, .. } => {
+            Output::Changed { identity, package, incarnation } => {
                 let Some(entry) = self.directory.find(&identity) else { return };
+                if let Some(incarnation) = incarnation {
+                    entry.set_incarnation(incarnation);
+                }
+                // The alive time is 8 bytes at offset 14. The format is nothing to listeners.
+                let changed = entry.package().get(22..) != package.get(22..);
                 entry.set_package(package.into());
-                let (member, package) = (entry.id, entry.package());
-                deliveries.event(Event::MemberChanged { member, package });
+                if changed {
+                    let (member, package) = (entry.id, entry.package());
+                    deliveries.event(Event::MemberChanged { member, package });
+                }
             }
+            Output::Vitals { identity, vitals } => {
+                let Some(entry) = self.directory.find(&identity) else { return };
+                entry.set_vitals(vitals);
+            }
+            Output::Extension(block) => self.set_extension(block.into()),
             Output::Gone { identity, package, cause } => {
                 let Some(entry) = self.directory.find(&identity) else { return };
                 self.cut(entry.id, cause);
@@ -216,7 +231,7 @@ impl Node {
         let boot_id = BootId(crate::ring::random_bytes().map_err(OpenError::System)?);
         let shared = Shared::new(bounds, boot_id, orders);
         let sink = Sink { shared: Arc::clone(&shared), inboxes: Arc::clone(&inboxes) };
-        let control = ControlHandle::start(config, Arc::new(sink), started)
+        let control = ControlHandle::start(config, boot_id, Arc::new(sink), started)
             .map_err(|error| OpenError::Control(error.to_string()))?;
         let crew = Arc::new(Crew::default());
 

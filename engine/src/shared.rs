@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::delivery::DeliveryQueue;
-use crate::directory::Directory;
+use crate::directory::{Directory, Identity, Incarnation, MemberEntry};
 use crate::ids::BootId;
 use crate::order::Orders;
 use crate::protocol::lately::Lately;
+use crate::status::Status;
 
 /// The configured bounds that the core needs, checked.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Bounds {
     pub max_receive_bytes: usize,
     /// Connections that peers may open to this node (maxConnections).
     pub max_connections: usize,
+    /// The cluster's name (clusterName); empty is a name like any other.
+    pub cluster_name: String,
     /// The bug that is planted, if any.
     #[cfg(feature = "planted-bugs")]
     pub planted: Option<Planted>,
@@ -64,6 +67,7 @@ impl Default for Bounds {
             max_queue_bytes: 64 << 20,
             max_receive_bytes: 256 << 20,
             max_connections: 4096,
+            cluster_name: String::new(),
             #[cfg(feature = "planted-bugs")]
             planted: None,
         }
@@ -173,6 +177,7 @@ pub struct Shared {
     pub(crate) next_stream: AtomicU64,
     orders: OrdersHandle,
     local_package: RwLock<Arc<[u8]>>,
+    extension: RwLock<Arc<[u8]>>,
 }
 
 #[derive(Clone)]
@@ -208,6 +213,7 @@ impl Shared {
             next_stream: AtomicU64::new(0),
             orders: OrdersHandle(orders),
             local_package: RwLock::new(Arc::from([])),
+            extension: RwLock::new(Arc::from([])),
             boot_id,
             bounds,
         })
@@ -228,5 +234,34 @@ impl Shared {
     /// Replaces this node's member package.
     pub fn set_local_package(&self, package: Arc<[u8]>) {
         *self.local_package.write().unwrap_or_else(PoisonError::into_inner) = package;
+    }
+
+    /// What this node says of itself behind the acknowledgement of a probe that asks for it.
+    #[must_use]
+    pub fn extension(&self) -> Arc<[u8]> {
+        Arc::clone(&self.extension.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces [`Shared::extension`].
+    pub fn set_extension(&self, block: Arc<[u8]>) {
+        *self.extension.write().unwrap_or_else(PoisonError::into_inner) = block;
+    }
+
+    /// The entry of one life of a member; an entry of another life ends.
+    pub(crate) fn enter_incarnation(
+        &self,
+        identity: &Identity,
+        package: &[u8],
+        incarnation: Option<Incarnation>,
+    ) -> Option<Arc<MemberEntry>> {
+        let entry = self.directory.enter(identity, package)?;
+        let Some(incarnation) = incarnation else { return Some(entry) };
+        if entry.set_incarnation(incarnation) {
+            return Some(entry);
+        }
+        self.cut(entry.id, Status::Cut);
+        let entry = self.directory.enter(identity, package)?;
+        entry.set_incarnation(incarnation);
+        Some(entry)
     }
 }

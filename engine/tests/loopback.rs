@@ -157,6 +157,7 @@ fn two_nodes_exchange_messages_of_every_size_and_mode() {
     let a = Running::start(1, port, 41_000);
     let b = Running::start(2, port, 41_000);
     let (to_b, to_a) = (a.await_member(), b.await_member());
+    assert_eq!(a.node.members()[0].boot_id(), Some(b.node.boot_id()), "its heartbeats name it");
     for size in [0, 1, 100, 4_096, 70_000, 5_000_000] {
         let payload: Vec<u8> = (0..size).map(|i: usize| i.to_le_bytes()[0] % 251).collect();
         for options in [1, 3, 7, 9] {

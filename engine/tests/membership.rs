@@ -1,111 +1,16 @@
-//! Membership as a state machine: time, packets and probe results are the test's.
-
-use std::net::{Ipv4Addr, SocketAddr};
+//! Membership as a state machine: heartbeats, goodbyes, silence.
 
 use proptest::prelude::*;
 use ringtribe::directory::Identity;
-use ringtribe::ids::Instant;
+use ringtribe::ids::BootId;
 use ringtribe::io::Evidence;
-use ringtribe::protocol::membership::{Input, LocalMember, Membership, Output, ProbeResult};
+use ringtribe::protocol::membership::{Input, Membership, Output, ProbeResult, StaticMember};
 use ringtribe::status::Status;
+use ringtribe_wire::native::extension::Extension;
 use ringtribe_wire::tribes::{Member, SHUTDOWN_COMMAND};
 
-const FREQUENCY_MS: u64 = 500;
-const DROP_MS: u64 = 3_000;
-const FROM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
-
-fn packet(id: u8, port: i32, alive_ms: i64, command: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    Member {
-        alive_ms,
-        port,
-        secure_port: -1,
-        udp_port: -1,
-        host: &[10, 0, 0, 1],
-        command,
-        domain: b"",
-        unique_id: &[id; 16],
-        payload,
-    }
-    .encode(&mut bytes);
-    bytes
-}
-
-struct Bench {
-    membership: Membership,
-    now: Instant,
-    out: Vec<Output>,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let mut bench = Self {
-            membership: Membership::new(FREQUENCY_MS, DROP_MS),
-            now: Instant::default(),
-            out: Vec::new(),
-        };
-        let local = LocalMember { host: vec![10, 0, 0, 9], port: 4000, ..LocalMember::default() };
-        bench.give(Input::SetLocal(local));
-        bench.give(Input::StartReceiving);
-        bench
-    }
-
-    fn give(&mut self, input: Input<'_>) {
-        self.membership.handle(input, self.now, &mut self.out);
-    }
-
-    fn hear(&mut self, bytes: &[u8]) {
-        self.give(Input::Datagram { bytes, from: FROM });
-    }
-
-    /// Time passes; every deadline on the way is met.
-    fn pass(&mut self, ms: u64) {
-        let until = self.now.plus_ms(ms);
-        while let Some(due) = self.membership.next_deadline().filter(|due| *due <= until) {
-            assert!(due >= self.now, "a deadline in the past would spin");
-            self.now = due.max(Instant(self.now.0 + 1));
-            self.give(Input::Tick);
-        }
-        self.now = until;
-    }
-
-    /// Answers the probes that are open; tells how many of them wanted an acknowledgement.
-    fn answer(&mut self, result: ProbeResult) -> usize {
-        let mut acked_count = 0;
-        for output in std::mem::take(&mut self.out) {
-            if let Output::Probe { probe, frame, .. } = output {
-                acked_count += usize::from(frame.is_some());
-                self.give(Input::ProbeEnded { probe, result });
-            } else {
-                self.out.push(output);
-            }
-        }
-        acked_count
-    }
-
-    fn added_count(&self) -> usize {
-        self.out.iter().filter(|output| matches!(output, Output::Added { .. })).count()
-    }
-
-    fn gone(&self) -> Vec<Status> {
-        self.out
-            .iter()
-            .filter_map(|output| match output {
-                Output::Gone { cause, .. } => Some(*cause),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// A bench with one announced member.
-    fn with_member() -> Self {
-        let mut bench = Self::new();
-        bench.hear(&packet(1, 4001, 100, b"", b""));
-        bench.answer(ProbeResult::Answered);
-        assert_eq!(bench.added_count(), 1);
-        bench
-    }
-}
+mod membership_bench;
+use membership_bench::*;
 
 #[test]
 fn a_member_is_announced_after_its_port_answered_and_tried_ever_less_often() {
@@ -114,9 +19,9 @@ fn a_member_is_announced_after_its_port_answered_and_tried_ever_less_often() {
     assert_eq!(bench.added_count(), 0, "heartbeats alone prove nothing");
     let mut tries_count = 0;
     for beat in 1..=20 {
-        if !bench.out.is_empty() {
+        if bench.out.iter().any(|output| matches!(output, Output::Probe { .. })) {
             tries_count += 1;
-            bench.answer(ProbeResult::Refused);
+            bench.answer(&ProbeResult::Refused);
         }
         bench.pass(FREQUENCY_MS);
         bench.hear(&packet(1, 4001, 100 + 500 * beat, b"", b""));
@@ -124,9 +29,9 @@ fn a_member_is_announced_after_its_port_answered_and_tried_ever_less_often() {
     assert!((3..=8).contains(&tries_count), "{tries_count} tries in 10 s");
     assert_eq!((bench.added_count(), bench.gone().len()), (0, 0), "a closed port does not flap");
     bench.pass(DROP_MS);
-    bench.answer(ProbeResult::Answered);
+    bench.answer(&ANSWERED);
     bench.hear(&packet(1, 4001, 20_000, b"", b""));
-    bench.answer(ProbeResult::Answered);
+    bench.answer(&ANSWERED);
     assert_eq!(bench.added_count(), 1);
 }
 
@@ -134,12 +39,12 @@ fn a_member_is_announced_after_its_port_answered_and_tried_ever_less_often() {
 fn a_silent_member_has_to_acknowledge() {
     let mut bench = Bench::with_member();
     bench.pass(DROP_MS - 1);
-    assert_eq!(bench.answer(ProbeResult::Answered), 0, "not suspect yet");
+    assert_eq!(bench.answer(&ANSWERED), 0, "not suspect yet");
     bench.pass(1);
-    assert_eq!(bench.answer(ProbeResult::Answered), 1, "a connection alone proves nothing");
+    assert_eq!(bench.answer(&ANSWERED), 1, "a connection alone proves nothing");
     assert_eq!(bench.gone(), []);
     bench.pass(DROP_MS);
-    assert_eq!(bench.answer(ProbeResult::TimedOut), 1, "asked again");
+    assert_eq!(bench.answer(&ProbeResult::TimedOut), 1, "asked again");
     assert_eq!(bench.gone(), [Status::Cut]);
     assert!(bench.membership.members().is_empty());
 }
@@ -149,7 +54,7 @@ fn a_suspect_that_answers_but_never_speaks_is_dropped_in_the_end() {
     let mut bench = Bench::with_member();
     for _ in 0..110 {
         bench.pass(DROP_MS);
-        bench.answer(ProbeResult::Answered);
+        bench.answer(&ANSWERED);
     }
     assert_eq!(bench.gone(), [Status::Cut]);
 }
@@ -160,13 +65,13 @@ fn a_member_that_speaks_is_kept_whatever_is_lost_on_the_way() {
     let identity = Identity { host: vec![10, 0, 0, 1], port: 4001, unique_id: [1; 16] };
     for evidence in [Evidence::ConnectionLost, Evidence::AckTimeout] {
         bench.give(Input::Evidence { identity: &identity, evidence });
-        bench.answer(ProbeResult::TimedOut);
+        bench.answer(&ProbeResult::TimedOut);
         bench.pass(FREQUENCY_MS);
         bench.hear(&packet(1, 4001, 1_000, b"", b""));
     }
     assert_eq!(bench.gone(), []);
     bench.give(Input::Evidence { identity: &identity, evidence: Evidence::ConnectionLost });
-    bench.answer(ProbeResult::Refused);
+    bench.answer(&ProbeResult::Refused);
     assert_eq!(bench.gone(), [Status::Refused], "nobody listens there: at once");
 }
 
@@ -174,17 +79,17 @@ fn a_member_that_speaks_is_kept_whatever_is_lost_on_the_way() {
 fn a_forged_goodbye_does_not_drop_a_member_and_a_real_one_does() {
     let mut bench = Bench::with_member();
     bench.hear(&packet(1, 4001, 200, SHUTDOWN_COMMAND, b""));
-    bench.answer(ProbeResult::Answered);
+    bench.answer(&ANSWERED);
     bench.pass(FREQUENCY_MS);
     bench.hear(&packet(1, 4001, 600, b"", b""));
     for _ in 0..10 {
-        bench.answer(ProbeResult::Answered);
+        bench.answer(&ANSWERED);
         bench.pass(FREQUENCY_MS);
         bench.hear(&packet(1, 4001, 1_000_000, b"", b""));
     }
     assert_eq!(bench.gone(), [], "it goes on speaking");
     bench.hear(&packet(1, 4001, 2_000_000, SHUTDOWN_COMMAND, b""));
-    bench.answer(ProbeResult::Refused);
+    bench.answer(&ProbeResult::Refused);
     assert_eq!(bench.gone(), [Status::Goodbye]);
     let farewell = bench.out.iter().find_map(|output| match output {
         Output::Gone { package, .. } => Some(package.clone()),
@@ -199,7 +104,7 @@ fn a_forged_goodbye_does_not_drop_a_member_and_a_real_one_does() {
 fn a_node_that_restarted_takes_the_place_of_its_former_life() {
     let mut bench = Bench::with_member();
     bench.hear(&packet(2, 4001, 10, b"", b""));
-    bench.answer(ProbeResult::Answered);
+    bench.answer(&ANSWERED);
     assert_eq!(bench.gone(), [Status::Cut]);
     assert_eq!(bench.membership.members().len(), 1);
     assert_eq!(bench.membership.members()[0].unique_id, [2; 16]);
@@ -215,49 +120,100 @@ fn a_changed_payload_is_told_and_a_changed_age_is_not() {
     assert_eq!(changed, 1);
 }
 
+/// What has come of members since the last look; checks that each step can be.
+fn follow(bench: &mut Bench, view: &mut Vec<(Identity, Option<BootId>)>) {
+    let (probes, told): (Vec<_>, Vec<_>) =
+        bench.out.drain(..).partition(|output| matches!(output, Output::Probe { .. }));
+    bench.out = probes;
+    for output in told {
+        let members: Vec<Identity> = view.iter().map(|(identity, _)| identity.clone()).collect();
+        let place = |identity: &Identity| members.iter().position(|is| is == identity);
+        match output {
+            Output::Added { identity, incarnation, .. } => {
+                assert_eq!(place(&identity), None, "added twice");
+                view.push((identity, incarnation.map(|life| life.boot_id)));
+            }
+            Output::Changed { identity, incarnation, .. } => {
+                let boot_id = incarnation.map(|life| life.boot_id);
+                let member = &mut view[place(&identity).expect("changed, but no member")];
+                assert!(member.1.is_none() || member.1 == boot_id, "another life is another entry");
+                member.1 = boot_id;
+            }
+            Output::Vitals { identity, .. } => assert!(place(&identity).is_some(), "no member"),
+            Output::Gone { identity, .. } => {
+                view.remove(place(&identity).expect("gone, but no member"));
+            }
+            _ => {}
+        }
+        for (index, (identity, boot_id)) in view.iter().enumerate() {
+            for (other, other_boot_id) in &view[..index] {
+                assert_ne!(identity.address(), other.address(), "two members at one address");
+                assert!(boot_id.is_none() || boot_id != other_boot_id, "one life is two members");
+            }
+            assert_ne!(*boot_id, Some(OWN.boot_id), "this node itself");
+        }
+    }
+    let mut members: Vec<_> = view.iter().map(|(identity, _)| identity).collect();
+    let mut known = bench.membership.members();
+    members.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(members, known);
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn whatever_comes_members_are_added_before_they_go(
-        steps in proptest::collection::vec((0_u8..8, any::<u8>(), 0_u64..4_000), 1..200)
+        steps in proptest::collection::vec((0_u8..12, any::<u8>(), any::<bool>(), 0_u64..4_000), 1..200)
     ) {
-        let mut bench = Bench::new();
-        let mut view = std::collections::BTreeSet::new();
-        for (step, value, ms) in steps {
+        let places = ["10.0.0.1:4001", "10.0.0.1:4003", "10.0.0.1:4004"];
+        let places = places.map(|place| StaticMember {
+            address: place.parse().expect("an address"),
+            unique_id: None,
+        });
+        let membership = Membership::new(FREQUENCY_MS, DROP_MS).speaking(OWN);
+        let mut bench = Bench::of(membership.with_static_members(&places));
+        let mut view = Vec::new();
+        for (step, value, ready, ms) in steps {
             let (id, port) = (value % 5, 4001 + i32::from(value % 3));
+            // Mostly each has a life of its own; sometimes this node's or another's.
+            let life = if value % 16 == 0 { 99 } else { 1 + value % 7 };
             let alive = i64::from(value) * 100;
+            let package = packet(id, port, alive, b"", b"");
+            let extension = Extension { ready, package: Some(&package), ..said(life) };
+            let identity = Identity { host: vec![10, 0, 0, 1], port, unique_id: [id; 16] };
             match step {
-                0 | 1 => bench.hear(&packet(id, port, alive, b"", b"")),
-                2 => bench.hear(&packet(id, port, alive, SHUTDOWN_COMMAND, b"")),
-                3 => bench.hear(&[value; 90]),
+                0 => bench.hear(&package),
+                1 => bench.hear_ringtribe(&package, &said(life)),
+                2 => bench.hear_ringtribe(&package, &extension),
+                3 => bench.give(Input::Datagram { bytes: &package, from: HOST }),
                 4 => {
-                    let mut broken = packet(id, port, alive, b"", b"");
+                    bench.hear_ringtribe(&packet(id, port, alive, SHUTDOWN_COMMAND, b""), &said(life));
+                }
+                5 => bench.hear(&packet(id, port, alive, SHUTDOWN_COMMAND, b"")),
+                6 => {
+                    let mut broken = [package, block(&said(life))].concat();
                     let at = usize::from(value) % broken.len();
                     broken[at] ^= 0x80;
-                    bench.hear(&broken);
+                    bench.give(Input::Datagram { bytes: &broken, from: HOST });
                 }
-                5 => drop(bench.answer(ProbeResult::Answered)),
-                6 => drop(bench.answer(ProbeResult::Refused)),
-                _ => drop(bench.answer(ProbeResult::TimedOut)),
+                7 => drop(bench.answer(&ANSWERED)),
+                8 => drop(bench.answer(&answer_of(&extension))),
+                9 => drop(bench.answer(&ProbeResult::Refused)),
+                10 => drop(bench.answer(&ProbeResult::TimedOut)),
+                _ => bench.give(Input::Evidence {
+                    identity: &identity,
+                    evidence: Evidence::ConnectionLost,
+                }),
             }
-            for output in &bench.out {
-                match output {
-                    Output::Added { identity, .. } => prop_assert!(view.insert(identity.clone())),
-                    Output::Gone { identity, .. } => prop_assert!(view.remove(identity)),
-                    Output::Changed { identity, .. } => prop_assert!(view.contains(identity)),
-                    _ => {}
-                }
-            }
-            bench.out.retain(|output| matches!(output, Output::Probe { .. }));
-            prop_assert_eq!(view.len(), bench.membership.members().len());
+            follow(&mut bench, &mut view);
             bench.pass(ms);
-            for output in &bench.out {
-                match output {
-                    Output::Added { identity, .. } => prop_assert!(view.insert(identity.clone())),
-                    Output::Gone { identity, .. } => prop_assert!(view.remove(identity)),
-                    _ => {}
-                }
-            }
-            bench.out.retain(|output| matches!(output, Output::Probe { .. }));
+            follow(&mut bench, &mut view);
         }
+        bench.give(Input::StopReceiving);
+        follow(&mut bench, &mut view);
+        prop_assert!(view.is_empty());
+        prop_assert_eq!(bench.membership.next_deadline(), None);
     }
 }

@@ -6,9 +6,9 @@
 //! that runs to its end, and a result that comes too late is ignored.
 
 mod descriptor;
+mod probe;
 mod sockets;
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -22,9 +22,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_uring::net::{TcpListener, TcpStream};
 
 use crate::config::Config;
-use crate::directory::Identity;
+use crate::directory::{Identity, Incarnation};
 use crate::event::LogLevel;
-use crate::ids::Instant;
+use crate::ids::{BootId, Instant};
 use crate::io::{Errno, Evidence};
 use crate::protocol::membership::{
     Input, LocalMember, Membership, MembershipCounters, Output, ProbeResult,
@@ -60,6 +60,7 @@ enum Command {
     ConnectEnded { worker: u16, request: u64, result: Result<OwnedFd, Errno> },
     Evidence { identity: Identity, evidence: Evidence },
     SetLocal(LocalMember),
+    SetVitals { oldest_unfinished_ms: u32, draining: bool },
     Join(std::net::UdpSocket),
     Leave(Done<()>),
     StartReceiving(Done<()>),
@@ -103,6 +104,7 @@ impl ControlHandle {
     /// io_uring is refused, or the operating system refuses a thread.
     pub fn start(
         config: &Config,
+        boot_id: BootId,
         sink: Arc<dyn ControlSink>,
         started: std::time::Instant,
     ) -> std::io::Result<Self> {
@@ -118,7 +120,12 @@ impl ControlHandle {
         let counters = Arc::new(Mutex::new(MembershipCounters::default()));
         let (ready, when_ready) = std::sync::mpsc::channel();
         let group_address = SocketAddr::new(config.mcast_addr, config.mcast_port);
-        let membership = Membership::new(config.mcast_frequency_ms, config.mcast_drop_time_ms);
+        let mut membership = Membership::new(config.mcast_frequency_ms, config.mcast_drop_time_ms)
+            .speaking(Incarnation { boot_id, features: 0, version_min: 1, version_max: 1 })
+            .with_static_members(&config.static_members);
+        if !config.uses_multicast() {
+            membership = membership.without_group();
+        }
         let thread = {
             let (commands, counters) = (commands.clone(), Arc::clone(&counters));
             std::thread::Builder::new().name("ringtribe-control".into()).spawn(move || {
@@ -225,8 +232,13 @@ impl ControlHandle {
         self.send(Command::SetLocal(local));
     }
 
+    /// Says how this node is; it goes into the heartbeats.
+    pub fn set_vitals(&self, oldest_unfinished_ms: u32, draining: bool) {
+        self.send(Command::SetVitals { oldest_unfinished_ms, draining });
+    }
+
     fn join(&self, state: &mut HandleState) -> Result<(), MulticastError> {
-        if !state.joined {
+        if !state.joined && self.config.uses_multicast() {
             self.send(Command::Join(sockets::join(&self.config)?));
             state.joined = true;
         }
@@ -284,7 +296,7 @@ impl ControlHandle {
     /// Sends a packet to the group.
     ///
     /// # Errors
-    /// Membership is not started.
+    /// Membership is not started, or has no group.
     pub fn broadcast(&self, datagram: Vec<u8>) -> std::io::Result<()> {
         if !self.state().joined {
             return Err(std::io::ErrorKind::NotConnected.into());
@@ -304,6 +316,8 @@ impl ControlHandle {
             ("probes_count", counters.probes_count),
             ("members_added_count", counters.members_added_count),
             ("members_gone_count", counters.members_gone_count),
+            ("asymmetric_views_count", counters.asymmetric_views_count),
+            ("foreign_boot_ids_count", counters.foreign_boot_ids_count),
         ]
     }
 
@@ -340,6 +354,8 @@ impl Control {
     }
 
     async fn run(mut self, mut inputs: mpsc::UnboundedReceiver<Command>) {
+        // Whoever probes before this node announces itself learns that it is there to come.
+        self.feed(Input::Tick).await;
         loop {
             let wait = self.membership.next_deadline().map_or(Duration::from_secs(3600), |due| {
                 Duration::from_nanos(due.0.saturating_sub(self.now().0))
@@ -377,6 +393,9 @@ impl Control {
                 self.feed(Input::Evidence { identity: &identity, evidence }).await;
             }
             Command::SetLocal(local) => self.feed(Input::SetLocal(local)).await,
+            Command::SetVitals { oldest_unfinished_ms, draining } => {
+                self.feed(Input::SetVitals { oldest_unfinished_ms, draining }).await;
+            }
             Command::Join(socket) => self.receive(socket),
             Command::Leave(done) => {
                 self.group = None;
@@ -510,36 +529,7 @@ impl Control {
 
     fn probe(&self, probe: u64, address: SocketAddr, frame: Option<Vec<u8>>, timeout_ms: u64) {
         let commands = self.commands.clone();
-        // A peer that accepts and never answers is left by closing our side of the connection.
-        let opened: Rc<RefCell<Option<OwnedFd>>> = Rc::default();
-        let kept = Rc::clone(&opened);
-        let ask = async move {
-            let stream = TcpStream::connect(address).await?;
-            let Some(frame) = frame else { return Ok(()) };
-            *kept.borrow_mut() = Some(descriptor::duplicate(&stream)?);
-            stream.write_all(frame).await.0?;
-            let mut answered_bytes = 0;
-            while answered_bytes < ringtribe_wire::tribes::ACK.len() {
-                let (result, _) = stream.read(vec![0; 64]).await;
-                match result? {
-                    0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                    more_bytes => answered_bytes += more_bytes,
-                }
-            }
-            Ok(())
-        };
-        with_deadline(ask, timeout_ms, move |result| {
-            if let (None, Some(fd)) = (&result, opened.borrow_mut().take()) {
-                let _ = SockRef::from(&fd).shutdown(std::net::Shutdown::Both);
-            }
-            let result = match result {
-                Some(Ok(())) => ProbeResult::Answered,
-                Some(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                    ProbeResult::Refused
-                }
-                Some(Err(_)) => ProbeResult::Unreachable,
-                None => ProbeResult::TimedOut,
-            };
+        probe::ask(address, frame, timeout_ms, move |result| {
             let _ = commands.send(Command::ProbeEnded { probe, result });
         });
     }

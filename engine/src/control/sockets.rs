@@ -37,7 +37,8 @@ impl fmt::Display for ListenError {
         match self {
             Self::NotHere { address, here } => write!(
                 f,
-                "tcpListenAddress=\"{address}\" is not an address of this machine; it has {}",
+                "tcpListenAddress=\"{address}\" is not an address of this machine; give auto or one \
+                 of {}",
                 here.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ),
             Self::InUse { address, first, last } => write!(

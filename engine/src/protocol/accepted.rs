@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ringtribe_wire::native::extension::PROBE_ID;
 use ringtribe_wire::tribes::{
     self, ChannelData, Frame, Step, TCP_FAILURE_DETECTOR_MAGIC, decode_frame, options, payload,
 };
@@ -37,6 +38,8 @@ struct DueAck {
     sequence: u64,
     seen: Option<Arc<Seen>>,
     status: Option<Status>,
+    /// Goes out behind the acknowledgement: who this node is.
+    extension: Option<Arc<[u8]>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +195,11 @@ impl Accepted {
         if is_probe(data) {
             count(&shared.counters.probes_answered_count, 1);
             self.due_ack(sequence, mode, None, Some(Status::Ok));
+            if data.unique_id == PROBE_ID
+                && let (true, Some(due)) = (mode != AckMode::None, self.due.back_mut())
+            {
+                due.extension = Some(shared.extension());
+            }
             return Ok(());
         }
         self.carried_messages = true;
@@ -299,7 +307,7 @@ impl Accepted {
         status: Option<Status>,
     ) {
         if mode != AckMode::None {
-            self.due.push_back(DueAck { sequence, seen, status });
+            self.due.push_back(DueAck { sequence, seen, status, extension: None });
         }
     }
 
@@ -326,7 +334,7 @@ impl Accepted {
         let mut acks = None;
         for _ in 0..ACKS_LIMIT_COUNT {
             let Some(status) = self.due.front().and_then(|due| due.status) else { break };
-            self.due.pop_front();
+            let extension = self.due.pop_front().and_then(|due| due.extension);
             let bytes = if status.is_ok() {
                 count(&shared.counters.acks_sent_count, 1);
                 &tribes::ACK
@@ -334,9 +342,9 @@ impl Accepted {
                 count(&shared.counters.fail_acks_sent_count, 1);
                 &tribes::FAIL_ACK
             };
-            acks.get_or_insert_with(|| BufferMut::with_capacity(bytes.len()))
-                .vec()
-                .extend_from_slice(bytes);
+            let acks = acks.get_or_insert_with(|| BufferMut::with_capacity(bytes.len()));
+            acks.vec().extend_from_slice(bytes);
+            acks.vec().extend_from_slice(extension.as_deref().unwrap_or_default());
         }
         if let Some(acks) = acks {
             self.sending = true;

@@ -440,7 +440,11 @@ impl World {
                 }
                 Output::Probe { probe, address, .. } => {
                     let alive = self.nodes.get(node_of(address)).is_some_and(Option::is_some);
-                    let result = if alive { ProbeResult::Answered } else { ProbeResult::Refused };
+                    let result = if alive {
+                        ProbeResult::Answered { extension: None }
+                    } else {
+                        ProbeResult::Refused
+                    };
                     self.soon(20_000, 3 * MS, Happening::Probe { node, life, probe, result });
                 }
                 other => shared.apply(other),

@@ -7,6 +7,7 @@
 
 mod crc;
 mod error;
+pub mod extension;
 mod frame;
 mod hello;
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ringtribe_wire::tribes::{Member, SHUTDOWN_COMMAND};
 
-use crate::directory::Identity;
+use crate::directory::{Identity, Incarnation, Vitals};
 use crate::event::LogLevel;
 use crate::io::Evidence;
 use crate::status::Status;
@@ -60,11 +60,24 @@ impl LocalMember {
     }
 }
 
-/// How a probe ended.
+/// A member that is configured: found by its address, not by heartbeats
+/// (`StaticMembershipInterceptor`, `StaticMember`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaticMember {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its Tribes unique id, if it is a stock node; a Ringtribe node tells its own.
+    pub unique_id: Option<[u8; 16]>,
+}
+
+/// How a probe ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
     /// Connected, and the frame was acknowledged if one was sent.
-    Answered,
+    Answered {
+        /// What came behind the acknowledgement; a stock node sends nothing there.
+        extension: Option<Vec<u8>>,
+    },
     /// Nobody listens there.
     Refused,
     /// No connection for another reason, or it ended without an answer.
@@ -99,6 +112,13 @@ pub enum Input<'a> {
     },
     /// This node is now this.
     SetLocal(LocalMember),
+    /// How this node is, for its heartbeats.
+    SetVitals {
+        /// Age of the oldest delivery without outcome, ms.
+        oldest_unfinished_ms: u32,
+        /// It wants no new messages.
+        draining: bool,
+    },
     /// Learn members.
     StartReceiving,
     /// Send heartbeats.
@@ -133,14 +153,29 @@ pub enum Output {
         identity: Identity,
         /// Its member package.
         package: Vec<u8>,
+        /// Which life it is; `None` if it speaks the Tribes format, as far as is known.
+        incarnation: Option<Incarnation>,
+        /// How it is; all zero for a stock member.
+        vitals: Vitals,
     },
-    /// A member changed its payload or command.
+    /// A member changed its payload or command, or turned out to speak Ringtribe's own format.
     Changed {
         /// Who.
         identity: Identity,
         /// Its new member package.
         package: Vec<u8>,
+        /// As in [`Output::Added`].
+        incarnation: Option<Incarnation>,
     },
+    /// A member is in another state than before.
+    Vitals {
+        /// Who.
+        identity: Identity,
+        /// How it is.
+        vitals: Vitals,
+    },
+    /// What this node says of itself behind the acknowledgement of a probe.
+    Extension(Vec<u8>),
     /// A member has gone.
     Gone {
         /// Who.
@@ -179,4 +214,8 @@ pub struct MembershipCounters {
     pub members_added_count: u64,
     /// Members dropped or gone.
     pub members_gone_count: u64,
+    /// Times that a member's view differed from this node's for longer than mcastDropTime.
+    pub asymmetric_views_count: u64,
+    /// Heartbeats and answers ignored because they name an incarnation that is another node's.
+    pub foreign_boot_ids_count: u64,
 }

@@ -5,31 +5,36 @@
 //! changes of the view go out. A member is announced after its port has accepted a connection, and
 //! dropped when its port refuses one, or when it is silent and does not answer a probe: a stopped
 //! process still accepts connections, so a silent member has to acknowledge a message.
+//!
+//! A Ringtribe node says more of itself than a stock one (`speech`): which incarnation it is. Members
+//! that are configured are found by probes instead of heartbeats (`statics`).
 
 mod interface;
+mod probes;
+mod speech;
+mod statics;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use ringtribe_wire::tribes::{self, Datagram, Member, TCP_FAILURE_DETECTOR_MAGIC, options};
+use ringtribe_wire::native::extension::Extension;
+use ringtribe_wire::tribes::{self, Datagram, Member};
 
-use crate::directory::{Identity, MAX_MEMBERS_COUNT};
+use crate::directory::{Identity, Incarnation, MAX_MEMBERS_COUNT, Vitals};
 use crate::event::LogLevel;
-use crate::ids::Instant;
+use crate::ids::{BootId, Instant};
 use crate::io::Evidence;
 use crate::status::Status;
 
-pub use interface::{Input, LocalMember, MembershipCounters, Output, ProbeResult};
+pub use interface::{Input, LocalMember, MembershipCounters, Output, ProbeResult, StaticMember};
 
-/// Longest wait for a probe (`TcpFailureDetector.connectTimeout`).
-const PROBE_TIMEOUT_MS: u64 = 1_000;
-/// Probes in flight at a time.
-const PROBES_LIMIT_COUNT: usize = 64;
+use probes::Target;
+use speech::Spoken;
+use statics::Endpoint;
+
 /// A silent member that answers probes is dropped after this
 /// (`TcpFailureDetector.removeSuspectsTimeout`).
 const SUSPECT_MS: u64 = 300_000;
-/// Time between probes of a member that said goodbye.
-const GOODBYE_PROBE_MS: u64 = 100;
 /// A fault of the same kind is logged once in this time.
 const LOG_EVERY_MS: u64 = 1_000;
 
@@ -46,6 +51,24 @@ struct Known {
     suspect_since: Option<Instant>,
     /// Said goodbye then, with this package.
     leaving: Option<(Instant, Vec<u8>)>,
+    spoken: Spoken,
+}
+
+impl Known {
+    fn new(package: Vec<u8>, alive_ms: i64, back_off_ms: u64, now: Instant) -> Self {
+        Self {
+            package,
+            alive_ms,
+            heard: now,
+            is_member: false,
+            probe: None,
+            next_probe: None,
+            back_off_ms,
+            suspect_since: None,
+            leaving: None,
+            spoken: Spoken::default(),
+        }
+    }
 }
 
 /// See the module.
@@ -54,12 +77,22 @@ pub struct Membership {
     frequency_ms: u64,
     drop_time_ms: u64,
     local: LocalMember,
+    /// Which incarnation this node says it is; `None`: it speaks as a stock node does.
+    own: Option<Incarnation>,
+    oldest_unfinished_ms: u32,
+    draining: bool,
+    /// What is said behind acknowledgements has changed.
+    extension_is_stale: bool,
+    /// Members, this node included, and their hash; of the sort that heartbeats carry.
+    view: (u16, u64),
+    has_group: bool,
+    endpoints: BTreeMap<SocketAddr, Endpoint>,
     receiving: bool,
     sending: bool,
     started: Option<Instant>,
     next_heartbeat: Option<Instant>,
     known: BTreeMap<Identity, Known>,
-    probes: BTreeMap<u64, Identity>,
+    probes: BTreeMap<u64, Target>,
     next_probe: u64,
     last_log: Option<Instant>,
     counters: MembershipCounters,
@@ -73,6 +106,13 @@ impl Membership {
             frequency_ms,
             drop_time_ms,
             local: LocalMember::default(),
+            own: None,
+            oldest_unfinished_ms: 0,
+            draining: false,
+            extension_is_stale: true,
+            view: (0, 0),
+            has_group: true,
+            endpoints: BTreeMap::new(),
             receiving: false,
             sending: false,
             started: None,
@@ -83,6 +123,28 @@ impl Membership {
             last_log: None,
             counters: MembershipCounters::default(),
         }
+    }
+
+    /// A node that says which incarnation it is. Without this it speaks as a stock node does.
+    #[must_use]
+    pub const fn speaking(mut self, own: Incarnation) -> Self {
+        self.own = Some(own);
+        self
+    }
+
+    /// Looks for these members too (staticMembers).
+    #[must_use]
+    pub fn with_static_members(mut self, members: &[StaticMember]) -> Self {
+        let endpoint = |member: &StaticMember| (member.address, Endpoint::new(member.unique_id));
+        self.endpoints = members.iter().map(endpoint).collect();
+        self
+    }
+
+    /// Sends no heartbeats: there is no group (membership="static").
+    #[must_use]
+    pub const fn without_group(mut self) -> Self {
+        self.has_group = false;
+        self
     }
 
     /// What was counted.
@@ -99,6 +161,12 @@ impl Membership {
         members.into_iter().map(|(identity, _)| identity).collect()
     }
 
+    /// How a member was when it last spoke of itself; `None` for a stock member, or nobody.
+    #[must_use]
+    pub fn vitals(&self, identity: &Identity) -> Option<Vitals> {
+        self.known.get(identity)?.spoken.vitals
+    }
+
     fn alive_ms(&self, now: Instant) -> i64 {
         let alive_ms = self.started.map_or(0, |started| now.ms_since(started));
         i64::try_from(alive_ms).unwrap_or(i64::MAX)
@@ -112,7 +180,7 @@ impl Membership {
             Input::Evidence { identity, evidence } => {
                 // A member that cannot be connected to is refused at once; one that does not
                 // acknowledge has to show that its process runs.
-                let acked = evidence == Evidence::AckTimeout;
+                let acked = evidence == Evidence::AckTimeout || self.is_static(identity);
                 if self.known.get(identity).is_some_and(|known| known.is_member) {
                     self.probe(&identity.clone(), acked, now, out);
                 }
@@ -120,6 +188,19 @@ impl Membership {
             Input::SetLocal(local) => {
                 let changed = local != self.local;
                 self.local = local;
+                if changed {
+                    self.view_changed();
+                    self.wake_endpoints(now);
+                    if self.sending {
+                        self.heartbeat(now, out);
+                    }
+                }
+            }
+            Input::SetVitals { oldest_unfinished_ms, draining } => {
+                let changed = draining != self.draining;
+                self.oldest_unfinished_ms = oldest_unfinished_ms;
+                self.draining = draining;
+                self.extension_is_stale = true;
                 if changed && self.sending {
                     self.heartbeat(now, out);
                 }
@@ -127,6 +208,8 @@ impl Membership {
             Input::StartReceiving => {
                 self.receiving = true;
                 self.started.get_or_insert(now);
+                self.view_changed();
+                self.wake_endpoints(now);
             }
             Input::StartSending => {
                 self.sending = true;
@@ -142,16 +225,20 @@ impl Membership {
                     }
                 }
                 self.probes.clear();
+                self.endpoints.values_mut().for_each(Endpoint::stop);
+                self.view_changed();
                 self.say_goodbye(was, now, out);
             }
             Input::StopSending => {
                 let was = std::mem::take(&mut self.sending);
                 self.next_heartbeat = None;
+                self.extension_is_stale = true;
                 self.say_goodbye(was, now, out);
             }
             Input::Tick => {}
         }
         self.tick(now, out);
+        self.tell_extension(now, out);
     }
 
     /// When [`Input::Tick`] is due.
@@ -170,19 +257,28 @@ impl Membership {
             let (since, _) = known.leaving.as_ref()?;
             Some(since.plus_ms(2 * self.frequency_ms))
         });
-        silence.chain(probes).chain(leaving).chain(self.next_heartbeat).min()
+        let endpoints = self.endpoints.values().filter_map(|endpoint| endpoint.next_probe);
+        silence.chain(probes).chain(leaving).chain(endpoints).chain(self.next_heartbeat).min()
     }
 
     fn heartbeat(&mut self, now: Instant, out: &mut Vec<Output>) {
-        self.counters.heartbeats_sent_count += 1;
-        out.push(Output::SendDatagram(self.local.package(self.alive_ms(now))));
+        if self.has_group {
+            self.counters.heartbeats_sent_count += 1;
+            let package = self.local.package(self.alive_ms(now));
+            out.push(Output::SendDatagram(self.with_extension(package)));
+        }
+        // The age in the package behind acknowledgements grows with the heartbeats.
+        self.extension_is_stale = true;
         self.next_heartbeat = Some(now.plus_ms(self.frequency_ms));
     }
 
     /// As stock: one packet when the last level stops.
     fn say_goodbye(&mut self, stopped: bool, now: Instant, out: &mut Vec<Output>) {
         if stopped && !self.sending && !self.receiving {
-            out.push(Output::SendDatagram(self.local.goodbye(self.alive_ms(now))));
+            if self.has_group {
+                let package = self.local.goodbye(self.alive_ms(now));
+                out.push(Output::SendDatagram(self.with_extension(package)));
+            }
             self.started = None;
         }
     }
@@ -199,20 +295,24 @@ impl Membership {
         if !self.receiving {
             return;
         }
+        let mut ignore = |text: String| {
+            self.counters.malformed_datagrams_count += 1;
+            self.log(now, format!("a packet from {from} is ignored: {text}"), out);
+        };
         match tribes::decode_datagram(bytes, &ringtribe_wire::Limits::default()) {
-            Ok(Datagram::Member(member, trailing)) => {
-                let package = &bytes[..bytes.len() - trailing.len()];
-                self.heard(&member, package, now, out);
-            }
+            Ok(Datagram::Member(member, trailing)) => match Extension::decode(trailing) {
+                Ok(extension) => {
+                    let package = &bytes[..bytes.len() - trailing.len()];
+                    self.heard(&member, package, extension.as_ref(), from, now, out);
+                }
+                Err(error) => ignore(error.to_string()),
+            },
             Ok(Datagram::Broadcast(data)) => {
                 if !self.is_local(&data.member) {
                     out.push(Output::Broadcast { bytes: bytes.to_vec() });
                 }
             }
-            Err(error) => {
-                self.counters.malformed_datagrams_count += 1;
-                self.log(now, format!("a packet from {from} is ignored: {error}"), out);
-            }
+            Err(error) => ignore(error.to_string()),
         }
     }
 
@@ -222,28 +322,37 @@ impl Membership {
             && member.host == self.local.host.as_slice()
     }
 
-    fn heard(&mut self, member: &Member<'_>, package: &[u8], now: Instant, out: &mut Vec<Output>) {
+    fn heard(
+        &mut self,
+        member: &Member<'_>,
+        package: &[u8],
+        extension: Option<&Extension<'_>>,
+        from: SocketAddr,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
         if self.is_local(member) {
             return;
         }
         self.counters.heartbeats_received_count += 1;
         let identity = Identity::of(member);
-        if member.is_shutdown() {
-            let is_member = match self.known.get_mut(&identity) {
-                Some(known) if known.is_member => {
-                    known.leaving.get_or_insert_with(|| (now, package.to_vec()));
-                    true
-                }
-                _ => false,
-            };
-            if is_member {
-                // Anyone can forge a goodbye, so the member's port has the last word.
-                self.probe(&identity, false, now, out);
-            } else {
-                self.known.remove(&identity);
-            }
+        // Anyone can send a member's package; which incarnation it is, only its own host may say.
+        let own_host = identity.address().is_some_and(|at| at.ip() == from.ip().to_canonical());
+        let believed = extension.filter(|_| own_host);
+        if let Some(extension) = believed
+            && self.is_foreign(extension, &identity, from, now, out)
+        {
             return;
         }
+        if member.is_shutdown() {
+            self.heard_goodbye(&identity, package, believed, now, out);
+            return;
+        }
+        let Some(former) =
+            self.judge_life(&identity, member.alive_ms, believed, own_host, now, out)
+        else {
+            return;
+        };
         let Some(known) = self.known.get_mut(&identity) else {
             if identity.address().is_none() {
                 let text = format!(
@@ -253,18 +362,11 @@ impl Membership {
                 );
                 self.log(now, text, out);
             } else if self.known.len() < MAX_MEMBERS_COUNT {
-                let known = Known {
-                    package: package.to_vec(),
-                    alive_ms: member.alive_ms,
-                    heard: now,
-                    is_member: false,
-                    probe: None,
-                    next_probe: None,
-                    back_off_ms: self.frequency_ms,
-                    suspect_since: None,
-                    leaving: None,
-                };
+                let package = package.to_vec();
+                let mut known = Known::new(package, member.alive_ms, self.frequency_ms, now);
+                known.spoken.former = former;
                 self.known.insert(identity.clone(), known);
+                self.spoke(&identity, believed, now, out);
                 self.probe(&identity, false, now, out);
             }
             return;
@@ -274,102 +376,82 @@ impl Membership {
         if known.leaving.is_some() && member.alive_ms > known.alive_ms {
             known.leaving = None;
         }
-        if member.alive_ms == known.alive_ms {
-            return;
+        if let (Some(_), None) = (extension, believed)
+            && !std::mem::replace(&mut known.spoken.disbelieved, true)
+        {
+            out.push(Output::Log {
+                level: LogLevel::Warn,
+                text: format!(
+                    "{} is a Ringtribe node by its heartbeats, but they come from {from} and not \
+                     from its own address: it is treated as a stock node; give it the \
+                     tcpListenAddress that its heartbeats come from, or set mcastBindAddr there",
+                    name(&identity)
+                ),
+            });
         }
-        known.alive_ms = member.alive_ms;
-        // The alive time is 8 bytes at offset 14; everything else is content.
-        let changed = known.package.get(22..) != package.get(22..);
-        known.package = package.to_vec();
-        if changed && known.is_member {
-            out.push(Output::Changed { identity, package: package.to_vec() });
-        }
+        self.update(&identity, member.alive_ms, package, believed, now, out);
     }
 
-    fn probe(&mut self, identity: &Identity, acked: bool, now: Instant, out: &mut Vec<Output>) {
-        let busy = self.probes.len() >= PROBES_LIMIT_COUNT;
-        let frame = acked.then(|| self.probe_frame(now));
-        let Some(known) = self.known.get_mut(identity) else { return };
-        if known.probe.is_some() {
-            return;
-        }
-        let Some(address) = identity.address() else { return };
-        if busy {
-            known.next_probe = Some(now.plus_ms(self.frequency_ms));
-            return;
-        }
-        let probe = self.next_probe;
-        self.next_probe += 1;
-        self.counters.probes_count += 1;
-        known.probe = Some(probe);
-        known.next_probe = None;
-        self.probes.insert(probe, identity.clone());
-        out.push(Output::Probe { probe, address, frame, timeout_ms: PROBE_TIMEOUT_MS });
-    }
-
-    /// A frame that stock's `TcpFailureDetector` swallows and every receiver acknowledges.
-    fn probe_frame(&self, now: Instant) -> Vec<u8> {
-        let package = self.local.package(self.alive_ms(now));
-        let mut frame = Vec::new();
-        tribes::encode_data_head(
-            &mut frame,
-            options::BYTE_MESSAGE | options::USE_ACK,
-            self.alive_ms(now),
-            &self.local.unique_id,
-            &package,
-            TCP_FAILURE_DETECTOR_MAGIC.len(),
-        );
-        frame.extend_from_slice(&TCP_FAILURE_DETECTOR_MAGIC);
-        frame.extend_from_slice(&tribes::FOOTER);
-        frame
-    }
-
-    fn probe_ended(
+    /// A member that is known has said this of itself, in a heartbeat or behind an acknowledgement.
+    fn update(
         &mut self,
-        probe: u64,
-        result: ProbeResult,
+        identity: &Identity,
+        alive_ms: i64,
+        package: &[u8],
+        extension: Option<&Extension<'_>>,
         now: Instant,
         out: &mut Vec<Output>,
     ) {
-        let Some(identity) = self.probes.remove(&probe) else { return };
-        let drop_time_ms = self.drop_time_ms;
-        let Some(known) = self.known.get_mut(&identity) else { return };
-        known.probe = None;
-        if !known.is_member {
-            if result == ProbeResult::Answered {
-                self.announce(&identity, out);
-            } else {
-                known.next_probe = Some(now.plus_ms(known.back_off_ms));
-                known.back_off_ms = (2 * known.back_off_ms).min(drop_time_ms);
-            }
-            return;
+        let Some(known) = self.known.get_mut(identity) else { return };
+        let mut changed = false;
+        if alive_ms != known.alive_ms {
+            known.alive_ms = alive_ms;
+            // The alive time is 8 bytes at offset 14; everything else is content.
+            changed = known.package.get(22..) != package.get(22..);
+            known.package = package.to_vec();
         }
-        let leaving = known.leaving.is_some();
-        let silent = now.ms_since(known.heard) >= drop_time_ms;
-        match result {
-            ProbeResult::Answered if leaving => {
-                let pause_ms = GOODBYE_PROBE_MS.min(self.frequency_ms);
-                known.next_probe = Some(now.plus_ms(pause_ms));
-            }
-            ProbeResult::Answered if silent => {
-                known.suspect_since.get_or_insert(now);
-                known.next_probe = Some(now.plus_ms(drop_time_ms));
-            }
-            ProbeResult::Answered => {}
-            ProbeResult::Refused => {
-                let cause = if leaving { Status::Goodbye } else { Status::Refused };
-                self.gone(&identity, cause, now, out);
-            }
-            ProbeResult::Unreachable | ProbeResult::TimedOut if silent || leaving => {
-                let cause = if leaving { Status::Goodbye } else { Status::Cut };
-                self.gone(&identity, cause, now, out);
-            }
-            // It still speaks: a lost packet, or a full accept queue.
-            ProbeResult::Unreachable | ProbeResult::TimedOut => {}
+        changed |= known.spoken.incarnation.is_none() && extension.is_some();
+        let is_member = known.is_member;
+        self.spoke(identity, extension, now, out);
+        if let Some(known) = self.known.get(identity).filter(|_| changed && is_member) {
+            let (package, incarnation) = (known.package.clone(), known.spoken.incarnation);
+            out.push(Output::Changed { identity: identity.clone(), package, incarnation });
         }
     }
 
-    fn announce(&mut self, identity: &Identity, out: &mut Vec<Output>) {
+    fn heard_goodbye(
+        &mut self,
+        identity: &Identity,
+        package: &[u8],
+        extension: Option<&Extension<'_>>,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(known) = self.known.get_mut(identity) else { return };
+        let boot_id = extension.map(|extension| BootId(extension.boot_id));
+        if let (Some(said), Some(is)) = (boot_id, known.spoken.incarnation)
+            && said != is.boot_id
+        {
+            // The last word of a life that another one has followed.
+            return;
+        }
+        if known.is_member {
+            known.leaving.get_or_insert_with(|| (now, package.to_vec()));
+            // Anyone can forge a goodbye, so the member's port has the last word.
+            self.probe(identity, false, now, out);
+        } else {
+            self.forget(identity);
+        }
+    }
+
+    fn announce(&mut self, identity: &Identity, now: Instant, out: &mut Vec<Output>) {
+        let Some(known) = self.known.get(identity) else { return };
+        if let Some(boot_id) = known.spoken.boot_id()
+            && self.is_elsewhere(boot_id, identity, now, out)
+        {
+            self.forget(identity);
+            return;
+        }
         // A node that restarted at the same address has a new id; the port is the new one's now.
         let former: Vec<Identity> = self
             .known
@@ -383,34 +465,62 @@ impl Membership {
             .map(|(other, _)| other.clone())
             .collect();
         for other in former {
-            if let Some(known) = self.known.remove(&other) {
-                self.counters.members_gone_count += 1;
-                let (package, cause) = (known.package, Status::Cut);
-                out.push(Output::Gone { identity: other, package, cause });
-            }
+            self.cut(&other, Status::Cut, now, out);
         }
         let Some(known) = self.known.get_mut(identity) else { return };
         known.is_member = true;
         known.back_off_ms = self.frequency_ms;
+        let (package, incarnation) = (known.package.clone(), known.spoken.incarnation);
+        let vitals = known.spoken.vitals.unwrap_or_default();
         self.counters.members_added_count += 1;
-        out.push(Output::Added { identity: identity.clone(), package: known.package.clone() });
+        self.enter_endpoint(identity, now);
+        self.view_changed();
+        out.push(Output::Added { identity: identity.clone(), package, incarnation, vitals });
+    }
+
+    /// Drops a member and all that is known of it; returns the incarnation it was.
+    fn cut(
+        &mut self,
+        identity: &Identity,
+        cause: Status,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) -> Option<BootId> {
+        let known = self.forget(identity)?;
+        let boot_id = known.spoken.boot_id();
+        if known.is_member {
+            self.counters.members_gone_count += 1;
+            let package = known.leaving.map_or(known.package, |(_, farewell)| farewell);
+            out.push(Output::Gone { identity: identity.clone(), package, cause });
+            self.leave_endpoint(identity, now);
+            self.view_changed();
+        }
+        boot_id
+    }
+
+    fn forget(&mut self, identity: &Identity) -> Option<Known> {
+        let known = self.known.remove(identity)?;
+        if let Some(probe) = known.probe {
+            self.probes.remove(&probe);
+        }
+        Some(known)
     }
 
     fn gone(&mut self, identity: &Identity, cause: Status, now: Instant, out: &mut Vec<Output>) {
+        if cause != Status::Refused || self.is_static(identity) {
+            self.cut(identity, cause, now, out);
+            return;
+        }
         let Some(known) = self.known.get_mut(identity) else { return };
         self.counters.members_gone_count += 1;
-        let farewell = known.leaving.take().map(|(_, package)| package);
-        let package = farewell.unwrap_or_else(|| known.package.clone());
+        // Its heartbeats may go on: then it is tried again, ever less often.
+        known.is_member = false;
+        known.suspect_since = None;
+        known.next_probe = Some(now.plus_ms(known.back_off_ms));
+        known.back_off_ms = (2 * known.back_off_ms).min(self.drop_time_ms);
+        let package = known.package.clone();
         out.push(Output::Gone { identity: identity.clone(), package, cause });
-        if cause == Status::Refused {
-            // Its heartbeats may go on: then it is tried again, ever less often.
-            known.is_member = false;
-            known.suspect_since = None;
-            known.next_probe = Some(now.plus_ms(known.back_off_ms));
-            known.back_off_ms = (2 * known.back_off_ms).min(self.drop_time_ms);
-        } else {
-            self.known.remove(identity);
-        }
+        self.view_changed();
     }
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Output>) {
@@ -444,13 +554,11 @@ impl Membership {
                     probed.push((identity.clone(), true));
                 }
             } else if due {
-                probed.push((identity.clone(), false));
+                probed.push((identity.clone(), self.is_static(identity)));
             }
         }
         for identity in forgotten {
-            if let Some(probe) = self.known.remove(&identity).and_then(|known| known.probe) {
-                self.probes.remove(&probe);
-            }
+            self.forget(&identity);
         }
         for (identity, cause) in dropped {
             self.gone(&identity, cause, now, out);
@@ -458,5 +566,11 @@ impl Membership {
         for (identity, acked) in probed {
             self.probe(&identity, acked, now, out);
         }
+        self.probe_endpoints(now, out);
     }
+}
+
+/// A member in a log line.
+fn name(identity: &Identity) -> String {
+    identity.address().map_or_else(|| "a member without address".into(), |at| at.to_string())
 }

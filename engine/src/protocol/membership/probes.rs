@@ -1,0 +1,243 @@
+//! Connecting to members to see whether they live.
+
+use ringtribe_wire::native::extension::{Extension, PROBE_ID};
+use ringtribe_wire::tribes::{
+    FOOTER, Member, TCP_FAILURE_DETECTOR_MAGIC, encode_data_head, options,
+};
+
+use super::{Identity, Membership, Output, ProbeResult};
+use crate::ids::{BootId, Instant};
+use crate::status::Status;
+
+/// Longest wait for a probe (`TcpFailureDetector.connectTimeout`).
+const PROBE_TIMEOUT_MS: u64 = 1_000;
+/// The same for static members: one that dies is noticed mcastDropTime + 1 s later, with the time
+/// that a stock member is given to say more than its acknowledgement.
+const STATIC_PROBE_TIMEOUT_MS: u64 = 800;
+/// Probes in flight at a time.
+pub(super) const PROBES_LIMIT_COUNT: usize = 64;
+/// Time between probes of a member that said goodbye.
+const GOODBYE_PROBE_MS: u64 = 100;
+/// So many acknowledgements without a word of its incarnation mean that a stock node has taken a
+/// Ringtribe node's place. One may mean that the word came late.
+const SILENT_ANSWERS_COUNT: u8 = 2;
+
+/// What a probe in flight is for.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// Somebody known; whether the frame has to be acknowledged.
+    Known { identity: Identity, acked: bool },
+    /// A static member that is not known yet.
+    Endpoint(std::net::SocketAddr),
+}
+
+impl Membership {
+    pub(super) fn probe(
+        &mut self,
+        identity: &Identity,
+        acked: bool,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let is_static = self.is_static(identity);
+        let Some(known) = self.known.get_mut(identity) else { return };
+        if known.probe.is_some() {
+            return;
+        }
+        let Some(address) = identity.address() else { return };
+        if self.probes.len() >= PROBES_LIMIT_COUNT {
+            known.next_probe = Some(now.plus_ms(self.frequency_ms));
+            return;
+        }
+        known.probe = Some(self.next_probe);
+        known.next_probe = None;
+        let target = Target::Known { identity: identity.clone(), acked };
+        self.send_probe(target, address, acked, is_static, now, out);
+    }
+
+    pub(super) fn send_probe(
+        &mut self,
+        target: Target,
+        address: std::net::SocketAddr,
+        acked: bool,
+        is_static: bool,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let probe = self.next_probe;
+        self.next_probe += 1;
+        self.counters.probes_count += 1;
+        self.probes.insert(probe, target);
+        let frame = acked.then(|| self.probe_frame(now));
+        let timeout_ms = if is_static { STATIC_PROBE_TIMEOUT_MS } else { PROBE_TIMEOUT_MS };
+        out.push(Output::Probe { probe, address, frame, timeout_ms });
+    }
+
+    /// A frame that stock's `TcpFailureDetector` swallows and every receiver acknowledges; a
+    /// Ringtribe node says behind the acknowledgement who it is.
+    fn probe_frame(&self, now: Instant) -> Vec<u8> {
+        let package = self.local.package(self.alive_ms(now));
+        let mut frame = Vec::new();
+        encode_data_head(
+            &mut frame,
+            options::BYTE_MESSAGE | options::USE_ACK,
+            self.alive_ms(now),
+            &PROBE_ID,
+            &package,
+            TCP_FAILURE_DETECTOR_MAGIC.len(),
+        );
+        frame.extend_from_slice(&TCP_FAILURE_DETECTOR_MAGIC);
+        frame.extend_from_slice(&FOOTER);
+        frame
+    }
+
+    pub(super) fn probe_ended(
+        &mut self,
+        probe: u64,
+        result: ProbeResult,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        match self.probes.remove(&probe) {
+            None => {}
+            Some(Target::Endpoint(address)) => self.endpoint_probed(address, result, now, out),
+            Some(Target::Known { identity, acked }) => {
+                let Some(known) = self.known.get_mut(&identity) else { return };
+                known.probe = None;
+                if known.is_member {
+                    self.member_probed(&identity, acked, result, now, out);
+                } else if matches!(result, ProbeResult::Answered { .. }) {
+                    self.announce(&identity, now, out);
+                } else {
+                    known.next_probe = Some(now.plus_ms(known.back_off_ms));
+                    known.back_off_ms = (2 * known.back_off_ms).min(self.drop_time_ms);
+                }
+            }
+        }
+    }
+
+    fn member_probed(
+        &mut self,
+        identity: &Identity,
+        acked: bool,
+        result: ProbeResult,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        if let (true, ProbeResult::Answered { extension }) = (acked, &result)
+            && !self.answered(identity, extension.as_deref(), now, out)
+        {
+            return;
+        }
+        let is_static = self.is_static(identity);
+        let (frequency_ms, drop_time_ms) = (self.frequency_ms, self.drop_time_ms);
+        let Some(known) = self.known.get_mut(identity) else { return };
+        let leaving = known.leaving.is_some();
+        let silent = now.ms_since(known.heard) >= drop_time_ms;
+        match result {
+            ProbeResult::Answered { .. } if leaving => {
+                let pause_ms = GOODBYE_PROBE_MS.min(frequency_ms);
+                known.next_probe = Some(now.plus_ms(pause_ms));
+            }
+            ProbeResult::Answered { .. } if is_static => {
+                known.heard = now;
+                known.suspect_since = None;
+                known.next_probe = Some(now.plus_ms(frequency_ms));
+            }
+            ProbeResult::Answered { .. } if silent => {
+                known.suspect_since.get_or_insert(now);
+                known.next_probe = Some(now.plus_ms(drop_time_ms));
+            }
+            ProbeResult::Answered { .. } => {}
+            ProbeResult::Refused => {
+                let cause = if leaving { Status::Goodbye } else { Status::Refused };
+                self.gone(identity, cause, now, out);
+            }
+            ProbeResult::Unreachable | ProbeResult::TimedOut if silent || leaving => {
+                let cause = if leaving { Status::Goodbye } else { Status::Cut };
+                self.gone(identity, cause, now, out);
+            }
+            // At the latest when it has been silent for too long, it is asked once more.
+            ProbeResult::Unreachable if is_static => {
+                let last = known.heard.plus_ms(drop_time_ms);
+                known.next_probe = Some(now.plus_ms(frequency_ms).min(last));
+            }
+            ProbeResult::TimedOut if is_static => known.next_probe = Some(now),
+            // It still speaks: a lost packet, or a full accept queue.
+            ProbeResult::Unreachable | ProbeResult::TimedOut => {}
+        }
+    }
+
+    /// A member has acknowledged, and may have said who it is. Returns whether it is still the
+    /// one that was asked.
+    fn answered(
+        &mut self,
+        identity: &Identity,
+        bytes: Option<&[u8]>,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(address) = identity.address() else { return false };
+        let extension = match Extension::decode(bytes.unwrap_or_default()) {
+            Ok(extension) => extension,
+            Err(error) => {
+                self.log(now, format!("{address} answers a probe with {error}"), out);
+                None
+            }
+        };
+        let Some(known) = self.known.get_mut(identity) else { return false };
+        let Some(extension) = extension else {
+            if known.spoken.incarnation.is_none() {
+                return true;
+            }
+            known.spoken.silent_answers_count += 1;
+            if known.spoken.silent_answers_count < SILENT_ANSWERS_COUNT {
+                return true;
+            }
+            self.cut(identity, Status::Cut, now, out);
+            return false;
+        };
+        if self.is_foreign(&extension, identity, address, now, out) {
+            self.cut(identity, Status::Cut, now, out);
+            return false;
+        }
+        let known = self.known.get(identity).map(|known| known.spoken.boot_id());
+        let is_other = known.flatten().is_some_and(|is| is != BootId(extension.boot_id));
+        if !extension.ready {
+            // It has stopped to announce itself; or another life has begun, and does not yet.
+            let cause = if is_other { Status::Cut } else { Status::Goodbye };
+            self.cut(identity, cause, now, out);
+            return false;
+        }
+        let limits = ringtribe_wire::Limits::default();
+        let member = extension.package.map(|package| Member::decode(package, &limits));
+        let Some(Ok((member, package_bytes))) = member else { return !is_other };
+        if is_other || Identity::of(&member) != *identity {
+            self.cut(identity, Status::Cut, now, out);
+            self.endpoint_answered(address, bytes, now, out);
+            return false;
+        }
+        let package = extension.package.and_then(|package| package.get(..package_bytes));
+        let package = package.unwrap_or_default();
+        self.update(identity, member.alive_ms, package, Some(&extension), now, out);
+        true
+    }
+}
+
+/// The member package of somebody who has told nothing but his address.
+pub(super) fn bare_package(identity: &Identity) -> Vec<u8> {
+    let mut package = Vec::new();
+    Member {
+        alive_ms: 0,
+        port: identity.port,
+        secure_port: -1,
+        udp_port: -1,
+        host: &identity.host,
+        command: b"",
+        domain: b"",
+        unique_id: &identity.unique_id,
+        payload: b"",
+    }
+    .encode(&mut package);
+    package
+}
