@@ -134,6 +134,15 @@ impl Drop for Buffer {
 pub enum Segment {
     /// Pooled.
     Pooled(Buffer),
+    /// Bytes `from..to` of a pooled buffer.
+    Part {
+        /// The whole buffer.
+        buffer: Buffer,
+        /// Where the part starts.
+        from: usize,
+        /// Where it ends.
+        to: usize,
+    },
     /// The application's own, without a copy.
     Shared(Bytes),
 }
@@ -144,6 +153,7 @@ impl Segment {
     pub fn as_slice(&self) -> &[u8] {
         match self {
             Self::Pooled(buffer) => buffer.as_slice(),
+            Self::Part { buffer, from, to } => &buffer.as_slice()[*from..*to],
             Self::Shared(bytes) => bytes,
         }
     }

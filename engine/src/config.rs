@@ -473,6 +473,8 @@ impl From<&Config> for Bounds {
             max_receive_bytes: size(config.max_receive_bytes),
             max_connections: size(config.max_connections),
             cluster_name: config.cluster_name.clone(),
+            echo_ms: config.mcast_frequency_ms,
+            drop_time_ms: config.mcast_drop_time_ms,
             ..Self::default()
         }
     }

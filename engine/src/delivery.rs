@@ -12,8 +12,10 @@ use std::time::{Duration, Instant as WallInstant};
 
 use crate::buffer::Buffer;
 use crate::event::{Event, LogLevel};
+use crate::ids::MemberId;
 use crate::io::ConnId;
 use crate::order::{Order, Orders};
+use crate::protocol::stream::{Reservation, StreamOutcomes};
 use crate::status::Status;
 
 /// What a poll needs in the caller's memory beside payload and member package, per message.
@@ -71,22 +73,44 @@ pub struct ConnLoad {
 }
 
 /// Where an outcome has to go.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// The worker of the connection.
-    pub worker: u16,
-    /// The connection; it may be closed by the time of the outcome.
-    pub conn: ConnId,
-    /// Number of the message on its connection.
-    pub sequence: u64,
-    /// Whether the worker waits for the outcome (an applied acknowledgement is due).
-    pub wants_outcome: bool,
-    /// The connection's account.
-    pub load: Arc<ConnLoad>,
+#[derive(Debug)]
+pub enum Origin {
+    /// A Tribes connection.
+    Connection {
+        /// The worker of the connection.
+        worker: u16,
+        /// The connection; it may be closed by the time of the outcome.
+        conn: ConnId,
+        /// Number of the message on its connection.
+        sequence: u64,
+        /// Whether the worker waits for the outcome (an applied acknowledgement is due).
+        wants_outcome: bool,
+        /// The connection's account.
+        load: Arc<ConnLoad>,
+    },
+    /// A stream of the own format.
+    Stream {
+        /// Number of the message in its stream.
+        sequence: u64,
+        /// Whether the sender waits for the outcome.
+        wants_outcome: bool,
+        /// The stream's outcomes.
+        outcomes: Arc<StreamOutcomes>,
+        /// The room of a message that came in several frames.
+        reservation: Option<Reservation>,
+    },
+    /// Nobody waits for it.
+    Nowhere,
 }
 
-/// An ordered line of deliveries: one connection's.
-pub type LineId = u64;
+/// What has its order: the messages of one key from one sender, or of one Tribes connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LineId {
+    /// Number of the stream or connection in its node.
+    pub owner: u64,
+    /// The key; 0 for a whole connection.
+    pub key: u64,
+}
 
 /// One delivery on its way to a poller.
 #[derive(Debug)]
@@ -99,6 +123,8 @@ pub struct Item {
     pub line: Option<LineId>,
     /// Goes to the reserved poller.
     pub reply: bool,
+    /// Its listener never waits for another message.
+    pub short: bool,
 }
 
 /// A message handed to a poller. Exactly one outcome is written: by [`Delivery::complete`], or by
@@ -126,7 +152,8 @@ impl Delivery {
 
     fn finish(&mut self, status: Status) {
         if !std::mem::replace(&mut self.done, true) {
-            self.queue.finish(&self.origin, self.line, self.incoming.record_bytes(), status);
+            let origin = std::mem::replace(&mut self.origin, Origin::Nowhere);
+            self.queue.finish(origin, self.line, self.incoming.record_bytes(), status);
         }
     }
 }
@@ -163,9 +190,17 @@ pub enum PollEnd {
     Closed,
 }
 
+/// A place in a line.
+#[derive(Debug)]
+enum Place {
+    Taken(Item),
+    /// Of a message whose last frames are still to come.
+    Open(u64),
+}
+
 #[derive(Debug, Default)]
 struct Line {
-    queue: VecDeque<Item>,
+    queue: VecDeque<Place>,
     taken_count: usize,
     ready: bool,
     closed: bool,
@@ -178,25 +213,72 @@ impl Line {
     fn is_drained(&self) -> bool {
         self.queue.is_empty() && self.taken_count == 0 && !self.held
     }
+
+    /// What a poller may take now.
+    fn front(&self) -> Option<&Item> {
+        match self.queue.front() {
+            Some(Place::Taken(item)) => Some(item),
+            Some(Place::Open(_)) | None => None,
+        }
+    }
+
+    fn may_become_ready(&self) -> bool {
+        !self.ready && self.taken_count == 0 && self.after.is_empty() && self.front().is_some()
+    }
 }
 
 #[derive(Debug)]
 enum Ready {
     Line(LineId),
-    Single(Box<Item>),
+    Single(Item),
 }
 
 #[derive(Debug, Default)]
 struct State {
     lines: BTreeMap<LineId, Line>,
+    /// Lines that wait for others.
+    waiting_lines_count: usize,
+    /// Queues of lines that went, to be used again.
+    spare: Vec<VecDeque<Place>>,
     ready: VecDeque<Ready>,
     replies: VecDeque<Item>,
     events: VecDeque<Event>,
+    /// Members whose announcement a reserved poller has taken, until it comes back.
+    announced: Vec<MemberId>,
     logs_count: usize,
     logs_dropped_count: u64,
     general_waiting_count: usize,
     reserved_waiting_count: usize,
     closed: bool,
+}
+
+/// Queues of lines that are kept to be used again.
+const SPARE_COUNT: usize = 256;
+
+impl State {
+    /// The message that a poller would take of what is ready.
+    fn front<'a>(&'a self, ready: &'a Ready) -> Option<&'a Item> {
+        match ready {
+            Ready::Single(item) => Some(item),
+            Ready::Line(id) => self.lines.get(id)?.front(),
+        }
+    }
+
+    /// Adds to a line; returns how many lines became ready.
+    fn add(&mut self, id: LineId, place: Place) -> usize {
+        let spare = &mut self.spare;
+        let line = self
+            .lines
+            .entry(id)
+            .or_insert_with(|| Line { queue: spare.pop().unwrap_or_default(), ..Line::default() });
+        line.queue.push_back(place);
+        if !line.may_become_ready() {
+            return 0;
+        }
+        line.ready = true;
+        self.ready.push_back(Ready::Line(id));
+        1
+    }
 }
 
 /// Log records that may wait for the reserved poller; more are counted and dropped.
@@ -259,10 +341,11 @@ impl DeliveryQueue {
     /// Opens a line that is not delivered from before the lines `after` are drained.
     pub fn open_line(&self, line: LineId, after: impl IntoIterator<Item = LineId>) {
         let mut state = self.state();
-        let after = after
+        let after: BTreeSet<LineId> = after
             .into_iter()
             .filter(|other| state.lines.get(other).is_some_and(|other| !other.is_drained()))
             .collect();
+        state.waiting_lines_count += usize::from(!after.is_empty());
         state.lines.insert(line, Line { after, ..Line::default() });
     }
 
@@ -299,7 +382,9 @@ impl DeliveryQueue {
         for item in items.drain(..) {
             let bytes = item.incoming.record_bytes();
             self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
-            item.origin.load.undelivered_bytes.fetch_add(bytes, Ordering::Relaxed);
+            if let Origin::Connection { load, .. } = &item.origin {
+                load.undelivered_bytes.fetch_add(bytes, Ordering::Relaxed);
+            }
             if item.reply {
                 state.replies.push_back(item);
                 reserved = true;
@@ -307,18 +392,10 @@ impl DeliveryQueue {
             }
             match item.line {
                 None => {
-                    state.ready.push_back(Ready::Single(Box::new(item)));
+                    state.ready.push_back(Ready::Single(item));
                     general_count += 1;
                 }
-                Some(id) => {
-                    let line = state.lines.entry(id).or_default();
-                    line.queue.push_back(item);
-                    if !line.ready && line.taken_count == 0 && line.after.is_empty() {
-                        line.ready = true;
-                        state.ready.push_back(Ready::Line(id));
-                        general_count += 1;
-                    }
-                }
+                Some(id) => general_count += state.add(id, Place::Taken(item)),
             }
         }
         let wake_count = general_count.min(state.general_waiting_count);
@@ -330,6 +407,28 @@ impl DeliveryQueue {
         if wake_reserved {
             self.reserved.notify_one();
         }
+    }
+
+    /// Keeps the place of a message in its line whose last frames are still to come.
+    pub fn reserve(&self, line: LineId, place: u64) {
+        self.state().add(line, Place::Open(place));
+    }
+
+    /// The message of a reserved place is whole, or (`None`) will never be.
+    pub fn fill(&self, line: LineId, place: u64, item: Option<Item>) {
+        let mut state = self.state();
+        let Some(known) = state.lines.get_mut(&line) else { return };
+        let at =
+            known.queue.iter().position(|other| matches!(other, Place::Open(p) if *p == place));
+        let Some(at) = at else { return };
+        match item {
+            Some(item) => {
+                self.used_bytes.fetch_add(item.incoming.record_bytes(), Ordering::Relaxed);
+                known.queue[at] = Place::Taken(item);
+            }
+            None => drop(known.queue.remove(at)),
+        }
+        self.after_line_changed(&mut state, line);
     }
 
     /// Queues an event for the reserved poller.
@@ -410,6 +509,9 @@ impl DeliveryQueue {
     ) -> Option<PollEnd> {
         match class {
             PollerClass::Reserved => {
+                for member in state.announced.drain(..) {
+                    self.orders.push(0, Order::Newcomer { member });
+                }
                 if let Some(item) = state.replies.front() {
                     if item.incoming.record_bytes() > room_bytes {
                         return Some(PollEnd::Need(item.incoming.record_bytes()));
@@ -430,6 +532,9 @@ impl DeliveryQueue {
                     if matches!(event, Event::Log { .. }) {
                         state.logs_count -= 1;
                     }
+                    if let Event::MemberAdded { member, .. } = &event {
+                        state.announced.push(*member);
+                    }
                     out.push(Polled::Event(event));
                     return Some(PollEnd::Taken { more_pollers: false });
                 }
@@ -438,38 +543,83 @@ impl DeliveryQueue {
             PollerClass::General => {
                 let needed_bytes = match state.ready.front() {
                     None => return state.closed.then_some(PollEnd::Closed),
-                    Some(Ready::Single(item)) => item.incoming.record_bytes(),
-                    Some(Ready::Line(id)) => state
-                        .lines
-                        .get(id)
-                        .and_then(|line| line.queue.front())
-                        .map_or(0, |item| item.incoming.record_bytes()),
+                    Some(ready) => state.front(ready).map_or(0, Self::record_bytes),
                 };
                 if needed_bytes > room_bytes {
                     return Some(PollEnd::Need(needed_bytes));
                 }
-                match state.ready.pop_front()? {
-                    Ready::Single(item) => out.push(Polled::Message(self.delivery(*item))),
-                    Ready::Line(id) => {
-                        let line = state.lines.get_mut(&id)?;
-                        line.ready = false;
-                        let mut left_bytes = room_bytes;
-                        while line.taken_count < most_count {
-                            let fits = line
-                                .queue
-                                .front()
-                                .is_some_and(|item| item.incoming.record_bytes() <= left_bytes);
-                            if !fits {
-                                break;
-                            }
-                            let Some(item) = line.queue.pop_front() else { break };
-                            left_bytes -= item.incoming.record_bytes();
-                            line.taken_count += 1;
-                            out.push(Polled::Message(self.delivery(item)));
-                        }
-                    }
-                }
+                self.take_general(state, room_bytes, most_count, out);
                 Some(PollEnd::Taken { more_pollers: state.general_waiting_count == 0 })
+            }
+        }
+    }
+
+    fn record_bytes(item: &Item) -> usize {
+        item.incoming.record_bytes()
+    }
+
+    /// Takes one message, or as many that never wait for another as fit: of one line, and, if more
+    /// lines are ready than pollers wait, of several.
+    fn take_general(
+        self: &Arc<Self>,
+        state: &mut State,
+        room_bytes: usize,
+        most_count: usize,
+        out: &mut Vec<Polled>,
+    ) {
+        let mut left_bytes = room_bytes;
+        let mut left_count = most_count;
+        let mut turns_count = state.ready.len().div_ceil(state.general_waiting_count + 1);
+        while turns_count > 0 && left_count > 0 {
+            turns_count -= 1;
+            let fits =
+                state.ready.front().and_then(|ready| state.front(ready)).is_some_and(|item| {
+                    Self::record_bytes(item) <= left_bytes
+                        && (item.short || left_count == most_count)
+                });
+            if !fits {
+                break;
+            }
+            let id = match state.ready.pop_front() {
+                Some(Ready::Line(id)) => id,
+                Some(Ready::Single(item)) => {
+                    left_bytes -= Self::record_bytes(&item);
+                    left_count -= 1;
+                    let short = item.short;
+                    out.push(Polled::Message(self.delivery(item)));
+                    if short {
+                        continue;
+                    }
+                    break;
+                }
+                None => break,
+            };
+            let Some(line) = state.lines.get_mut(&id) else { continue };
+            line.ready = false;
+            let mut all_short = true;
+            while all_short && left_count > 0 {
+                let fits = line.front().is_some_and(|item| {
+                    Self::record_bytes(item) <= left_bytes
+                        && (item.short || left_count == most_count)
+                });
+                if !fits {
+                    break;
+                }
+                let Some(Place::Taken(item)) = line.queue.pop_front() else { break };
+                left_bytes -= Self::record_bytes(&item);
+                left_count -= 1;
+                line.taken_count += 1;
+                all_short = item.short;
+                out.push(Polled::Message(self.delivery(item)));
+            }
+            if line.may_become_ready() {
+                // Nothing of it fitted.
+                line.ready = true;
+                state.ready.push_front(Ready::Line(id));
+                break;
+            }
+            if !all_short {
+                break;
             }
         }
     }
@@ -485,20 +635,27 @@ impl DeliveryQueue {
         }
     }
 
-    fn finish(&self, origin: &Origin, line: Option<LineId>, bytes: usize, status: Status) {
+    fn finish(&self, origin: Origin, line: Option<LineId>, bytes: usize, status: Status) {
         if !status.is_ok() {
             self.failed_count.fetch_add(1, Ordering::Relaxed);
         }
-        if origin.wants_outcome {
-            let (conn, sequence) = (origin.conn, origin.sequence);
-            self.orders.push(origin.worker, Order::Outcome { conn, sequence, status });
-        }
         let before = self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        let load = &origin.load;
-        let left_bytes = load.undelivered_bytes.fetch_sub(bytes, Ordering::SeqCst) - bytes;
-        let relaxed = left_bytes == 0 || before - bytes < self.limit_bytes / 2;
-        if relaxed && load.paused.swap(false, Ordering::SeqCst) {
-            self.orders.push(origin.worker, Order::Resume { conn: origin.conn });
+        match origin {
+            Origin::Connection { worker, conn, sequence, wants_outcome, load } => {
+                if wants_outcome {
+                    self.orders.push(worker, Order::Outcome { conn, sequence, status });
+                }
+                let left_bytes = load.undelivered_bytes.fetch_sub(bytes, Ordering::SeqCst) - bytes;
+                let relaxed = left_bytes == 0 || before - bytes < self.limit_bytes / 2;
+                if relaxed && load.paused.swap(false, Ordering::SeqCst) {
+                    self.orders.push(worker, Order::Resume { conn });
+                }
+            }
+            Origin::Stream { sequence, wants_outcome, outcomes, reservation } => {
+                drop(reservation);
+                outcomes.ended(sequence, status, wants_outcome, &*self.orders);
+            }
+            Origin::Nowhere => {}
         }
         if let Some(id) = line {
             let mut state = self.state();
@@ -514,20 +671,30 @@ impl DeliveryQueue {
     fn after_line_changed(&self, state: &mut State, id: LineId) {
         let Some(line) = state.lines.get_mut(&id) else { return };
         let mut made_ready_count = 0;
-        if line.taken_count == 0 && !line.queue.is_empty() && !line.ready && line.after.is_empty() {
+        if line.may_become_ready() {
             line.ready = true;
             state.ready.push_back(Ready::Line(id));
             made_ready_count += 1;
         } else if line.is_drained() {
-            if line.closed {
-                state.lines.remove(&id);
+            // What belongs to a key comes back with its next message.
+            if line.closed || id.key != 0 {
+                if let Some(line) = state.lines.remove(&id)
+                    && state.spare.len() < SPARE_COUNT
+                {
+                    state.spare.push(line.queue);
+                }
             }
-            for (other_id, other) in &mut state.lines {
-                let waited = other.after.remove(&id);
-                if waited && other.after.is_empty() && !other.queue.is_empty() && !other.ready {
-                    other.ready = true;
-                    state.ready.push_back(Ready::Line(*other_id));
-                    made_ready_count += 1;
+            if state.waiting_lines_count > 0 {
+                for (other_id, other) in &mut state.lines {
+                    let waited = other.after.remove(&id);
+                    if waited && other.after.is_empty() {
+                        state.waiting_lines_count -= 1;
+                        if other.may_become_ready() {
+                            other.ready = true;
+                            state.ready.push_back(Ready::Line(*other_id));
+                            made_ready_count += 1;
+                        }
+                    }
                 }
             }
         }

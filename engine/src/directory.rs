@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ringtribe_wire::tribes::Member;
 
 use crate::budget::Budget;
-use crate::ids::{BootId, Epoch, Link, MemberId};
+use crate::ids::{BootId, Epoch, Key, Link, MemberId};
 use crate::status::Status;
 
 /// What identifies a Tribes member (`MemberImpl.equals`): address, port and unique id.
@@ -88,8 +88,23 @@ pub struct MemberEntry {
     incarnation: OnceLock<Incarnation>,
     vitals: Mutex<Vitals>,
     ended: AtomicU16,
+    shown: AtomicBool,
+    /// Messages that the member missed because an epoch ended, over all epochs of its incarnation;
+    /// `None` in the first epoch.
+    pub after_cut: OnceLock<Arc<AtomicU64>>,
+    /// Messages of this epoch that failed when it ended.
+    pub missed_count: AtomicU64,
+    refused: Box<[Refused]>,
     /// Messages handed to connections that were lost before anything proved their arrival.
     pub unconfirmed_count: AtomicU64,
+}
+
+/// Messages of one stream that found no room in time, since the last message that did.
+#[derive(Debug, Default)]
+struct Refused {
+    count: AtomicU64,
+    /// Key of the last on the wire, 0 for none.
+    key: AtomicU64,
 }
 
 /// Not cut. Outside the range of [`Status`].
@@ -111,6 +126,35 @@ impl MemberEntry {
     /// Replaces the member package (its payload or alive time changed).
     pub fn set_package(&self, package: Arc<[u8]>) {
         *self.package.write().unwrap_or_else(PoisonError::into_inner) = package;
+    }
+
+    /// Whether the application has taken the event that announces the member.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.shown.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_shown(&self) {
+        self.shown.store(true, Ordering::Release);
+    }
+
+    /// Notes that a message of a stream found no room in time.
+    pub(crate) fn refused(&self, stream: u16, key: Option<Key>) {
+        if let Some(refused) = self.refused.get(usize::from(stream)) {
+            refused.key.store(key.map_or(0, Key::to_wire), Ordering::Relaxed);
+            refused.count.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Takes what was noted for a stream: how many, and the key of the last if there was one only.
+    pub(crate) fn take_refused(&self, stream: u16) -> Option<(u64, u64)> {
+        let refused = self.refused.get(usize::from(stream))?;
+        if refused.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let count = refused.count.swap(0, Ordering::Acquire);
+        let key = if count == 1 { refused.key.load(Ordering::Relaxed) } else { 0 };
+        (count > 0).then_some((count, key))
     }
 
     /// Which life of the member this is and what it speaks; `None` as long as all that is known of
@@ -148,6 +192,7 @@ impl MemberEntry {
 pub struct Directory {
     state: RwLock<State>,
     budget_bytes: usize,
+    streams_count: u16,
     here: BootId,
 }
 
@@ -156,6 +201,8 @@ struct State {
     slots: Vec<Slot>,
     by_identity: BTreeMap<Identity, MemberId>,
     epochs: u64,
+    /// Incarnations whose epoch ended, with what they missed; bounded.
+    cut: BTreeMap<BootId, Arc<AtomicU64>>,
 }
 
 #[derive(Debug, Default)]
@@ -169,10 +216,10 @@ pub const MAX_MEMBERS_COUNT: usize = 4096;
 
 impl Directory {
     /// The empty directory of the incarnation `here`, whose members get `budget_bytes` each
-    /// (maxQueueSize).
+    /// (maxQueueSize) and `streams_count` streams.
     #[must_use]
-    pub fn new(here: BootId, budget_bytes: usize) -> Self {
-        Self { state: RwLock::default(), budget_bytes, here }
+    pub fn new(here: BootId, budget_bytes: usize, streams_count: u16) -> Self {
+        Self { state: RwLock::default(), budget_bytes, streams_count, here }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
@@ -211,6 +258,10 @@ impl Directory {
             incarnation: OnceLock::new(),
             vitals: Mutex::default(),
             ended: AtomicU16::new(LIVE),
+            shown: AtomicBool::new(false),
+            after_cut: OnceLock::new(),
+            missed_count: AtomicU64::new(0),
+            refused: (0..self.streams_count).map(|_| Refused::default()).collect(),
             unconfirmed_count: AtomicU64::new(0),
         });
         slot.entry = Some(Arc::clone(&entry));
@@ -253,11 +304,29 @@ impl Directory {
             }
             let entry = slot.entry.take()?;
             state.by_identity.remove(&entry.identity);
+            if let Some(boot_id) = entry.boot_id() {
+                if state.cut.len() >= MAX_MEMBERS_COUNT {
+                    state.cut.pop_first();
+                }
+                state.cut.entry(boot_id).or_default();
+            }
             entry
         };
         entry.ended.store(why.number(), Ordering::Release);
         entry.budget.close();
         Some(entry)
+    }
+
+    /// What an incarnation missed because epochs of the link to it ended; `None` if none did.
+    #[must_use]
+    pub fn missed(&self, boot_id: BootId) -> Option<Arc<AtomicU64>> {
+        self.read().cut.get(&boot_id).cloned()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn members_count(&self) -> usize {
+        self.read().by_identity.len()
     }
 
     /// All entries, in no promised order.
@@ -277,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_member_that_comes_back_is_another_handle_and_another_epoch() {
-        let directory = Directory::new(BootId([7; 16]), 1000);
+        let directory = Directory::new(BootId([7; 16]), 1000, 2);
         let first = directory.enter(&identity(4000), b"p").expect("usable");
         assert_eq!(directory.enter(&identity(4000), b"p").expect("known").id, first.id);
         assert!(first.ended().is_none());
@@ -293,7 +362,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_one_incarnation_and_is_found_by_it() {
-        let directory = Directory::new(BootId([7; 16]), 1000);
+        let directory = Directory::new(BootId([7; 16]), 1000, 2);
         let life = |id| Incarnation {
             boot_id: BootId([id; 16]),
             features: 0,
@@ -312,7 +381,7 @@ mod tests {
 
     #[test]
     fn unusable_addresses_are_refused() {
-        let directory = Directory::new(BootId([7; 16]), 1000);
+        let directory = Directory::new(BootId([7; 16]), 1000, 2);
         assert!(directory.enter(&identity(0), b"").is_none());
         assert!(directory.enter(&identity(70000), b"").is_none());
         let odd = Identity { host: vec![1, 2, 3], port: 1, unique_id: [0; 16] };

@@ -38,12 +38,15 @@ pub enum Event {
         /// Members that failed, with why; empty if all went well.
         failures: Vec<(MemberId, Status)>,
     },
-    /// Messages to a member may be missing there: they were handed to a connection that was lost
-    /// and nothing acknowledged them. Whoever keeps state above should repair it.
+    /// Messages between a member and this node are missing. Whoever keeps state above should
+    /// repair it and then call `Node::repaired`; until then further gaps of the member are merged
+    /// into this one.
     Gap {
         /// The member.
         member: MemberId,
-        /// How many messages at most.
+        /// This node missed messages of the member; else the member missed messages of this node.
+        here: bool,
+        /// How many at most; 0 if it is not known.
         messages_count: u64,
     },
     /// Something an operator should read.

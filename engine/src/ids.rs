@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use ringtribe_wire::native;
+
 /// Nanoseconds on the node's own monotonic scale, zero when the node opened.
 ///
 /// The core never reads a clock: instants come in with events, so that a simulated history can
@@ -89,24 +91,22 @@ pub struct StreamIndex(pub u16);
 pub struct Key(u64);
 
 impl Key {
-    /// The key of `name`: 64-bit FNV-1a, finished with the mixer of SplitMix64 so that short names
-    /// spread over few streams. Every implementation must hash alike, hence a specified hash.
+    /// The key of `name`, by the hash of the own format: every implementation must hash alike.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for byte in name {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        Self::from_hash(hash)
+        Self(native::hash(name))
     }
 
     /// The key of a name that the caller has hashed already (any 64-bit hash).
     #[must_use]
     pub const fn from_hash(hash: u64) -> Self {
-        let mut mixed = hash;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Self(mixed ^ (mixed >> 31))
+        Self(native::mix(hash))
+    }
+
+    /// The key as it stands on the wire, where 0 means none.
+    #[must_use]
+    pub const fn to_wire(self) -> u64 {
+        if self.0 == 0 { 1 } else { self.0 }
     }
 
     /// The stream of this key among `streams`.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use crate::buffer::Segment;
 use crate::ids::{Instant, MemberId};
+use crate::status::Status;
 
 /// A connection of one worker: place and generation, given by the [`Io`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,8 +80,10 @@ pub enum Evidence {
     Refused,
     /// A connection that was open ended.
     ConnectionLost,
-    /// No acknowledgement within ackTimeout.
+    /// No acknowledgement within ackTimeout, or no echo within mcastDropTime.
     AckTimeout,
+    /// The epoch has to end at once: the member stalled, lost its state, lives no more, or refuses.
+    Ended(Status),
 }
 
 /// What happened, in the order it happened. At most one send a connection is in flight. After

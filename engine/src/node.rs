@@ -12,18 +12,18 @@ use ringtribe_wire::tribes::{self, Datagram};
 use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::control::{ControlHandle, ControlSink, ListenError, MulticastError};
-use crate::delivery::{ConnLoad, Incoming, Item, Origin, PollEnd, Polled, PollerClass};
+use crate::delivery::{Incoming, Item, Origin, PollEnd, Polled, PollerClass};
 use crate::directory::{Identity, MemberEntry};
 use crate::error::OpenError;
 use crate::event::{Event, LogLevel};
 use crate::ids::{BootId, Instant, Key, MemberId};
-use crate::io::{ConnId, Errno, Evidence};
+use crate::io::{Errno, Evidence};
 use crate::message::{AckMode, Waiter};
 use crate::order::{Order, Orders};
 use crate::protocol::core::{Crew, WorkerCore};
 use crate::protocol::membership::{LocalMember, Output};
 use crate::ring::{RingIo, RingSettings, Upcalls};
-use crate::shared::{Bounds, Shared};
+use crate::shared::{Bounds, Shared, count};
 use crate::status::Status;
 use crate::submit::{Envelope, MessageBuilder, SendFailure};
 use crate::worker::{self, Inbox, Input};
@@ -123,11 +123,13 @@ impl Shared {
                 entry.set_package(package.into());
                 entry.set_vitals(vitals);
                 deliveries.event(Event::MemberAdded { member: entry.id, package: entry.package() });
+                self.own_format_begins(&entry);
             }
             Output::Changed { identity, package, incarnation } => {
                 let Some(entry) = self.directory.find(&identity) else { return };
                 if let Some(incarnation) = incarnation {
                     entry.set_incarnation(incarnation);
+                    self.own_format_begins(&entry);
                 }
                 // The alive time is 8 bytes at offset 14. The format is nothing to listeners.
                 let changed = entry.package().get(22..) != package.get(22..);
@@ -154,12 +156,32 @@ impl Shared {
         }
     }
 
+    /// A member is known to speak the own format: its reply lane opens, and what it and this node
+    /// missed of each other is told.
+    fn own_format_begins(&self, entry: &Arc<MemberEntry>) {
+        let Some(boot_id) = entry.boot_id() else { return };
+        if let Some(missed) = self.directory.missed(boot_id)
+            && entry.after_cut.set(Arc::clone(&missed)).is_ok()
+        {
+            self.gap(entry.id, false, missed.swap(0, Ordering::Relaxed));
+        }
+        self.gaps_of_newcomer(boot_id, entry.id);
+        self.orders().push(0, Order::Seen { entry: Arc::clone(entry) });
+    }
+
     /// Ends the epoch of a member: what is queued for it fails by name.
     pub fn cut(&self, member: MemberId, cause: Status) {
         let Some(entry) = self.directory.cut(member, cause) else { return };
+        count(&self.counters.epochs_ended_count, 1);
+        self.joins.gone(member);
+        // Who says goodbye still takes what is on the way.
+        let drains = cause == Status::Goodbye && entry.boot_id().is_some();
         for worker in 0..self.bounds.worker_count {
             let entry = Arc::clone(&entry);
-            self.orders().push(worker, Order::Cut { entry, status: cause });
+            self.orders().push(
+                worker,
+                if drains { Order::Drain { entry } } else { Order::Cut { entry, status: cause } },
+            );
         }
     }
 
@@ -181,14 +203,14 @@ impl Shared {
             payload_end: data.message.len(),
             buffer,
         };
-        let origin = Origin {
-            worker: 0,
-            conn: ConnId { slot: u32::MAX, generation: 0 },
-            sequence: 0,
-            wants_outcome: false,
-            load: Arc::new(ConnLoad::default()),
-        };
-        self.deliveries.push(&mut vec![Item { incoming, origin, line: None, reply: false }]);
+        let (origin, line) = (Origin::Nowhere, None);
+        self.deliveries.push(&mut vec![Item {
+            incoming,
+            origin,
+            line,
+            reply: false,
+            short: false,
+        }]);
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::budget::BudgetToken;
 use crate::directory::MemberEntry;
+use crate::ids::MemberId;
 use crate::io::ConnId;
 use crate::message::Message;
 use crate::status::Status;
@@ -49,6 +50,50 @@ pub enum Order {
         entry: Arc<MemberEntry>,
         /// Why.
         status: Status,
+    },
+    /// Deliveries of a stream from a member have ended, or it has room again: look there.
+    Outcomes {
+        /// The stream.
+        stream: u64,
+    },
+    /// A message in several frames has its room.
+    Granted {
+        /// The stream.
+        stream: u64,
+    },
+    /// A member is seen, or is known to speak the own format now: open the reply lane.
+    Seen {
+        /// The member.
+        entry: Arc<MemberEntry>,
+    },
+    /// Ask a member for the join barrier.
+    AskJoin {
+        /// The member.
+        entry: Arc<MemberEntry>,
+        /// Comes back with the answer.
+        token: u64,
+    },
+    /// A question of the join barrier is to be put now: the application has seen the asker.
+    Newcomer {
+        /// Who asks.
+        member: MemberId,
+    },
+    /// All that was submitted without the asker is finished: answer its question.
+    Joined {
+        /// The stream that asked.
+        stream: u64,
+        /// From the question.
+        token: u64,
+    },
+    /// Tell all members that this node leaves.
+    Goodbye {
+        /// False: it drains.
+        is_final: bool,
+    },
+    /// A member leaves: what is queued for it still goes, if it can.
+    Drain {
+        /// The member.
+        entry: Arc<MemberEntry>,
     },
     /// Stop listening: close the connections that peers opened.
     CloseAccepted,

@@ -5,9 +5,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::delivery::DeliveryQueue;
 use crate::directory::{Directory, Identity, Incarnation, MemberEntry};
-use crate::ids::BootId;
+use crate::gaps::Gaps;
+use crate::ids::{BootId, Instant};
+use crate::joins::Joins;
 use crate::order::Orders;
+use crate::phase::Phases;
 use crate::protocol::lately::Lately;
+use crate::protocol::stream::Reservations;
 use crate::status::Status;
 
 /// The configured bounds that the core needs, checked.
@@ -29,6 +33,10 @@ pub struct Bounds {
     pub max_receive_bytes: usize,
     /// Connections that peers may open to this node (maxConnections).
     pub max_connections: usize,
+    /// Time between echoes on a reply lane, as between heartbeats (mcastFrequency).
+    pub echo_ms: u64,
+    /// Silence after which a member has to prove that it lives (mcastDropTime).
+    pub drop_time_ms: u64,
     /// The cluster's name (clusterName); empty is a name like any other.
     pub cluster_name: String,
     /// The bug that is planted, if any.
@@ -67,6 +75,8 @@ impl Default for Bounds {
             max_queue_bytes: 64 << 20,
             max_receive_bytes: 256 << 20,
             max_connections: 4096,
+            echo_ms: 500,
+            drop_time_ms: 3_000,
             cluster_name: String::new(),
             #[cfg(feature = "planted-bugs")]
             planted: None,
@@ -151,6 +161,12 @@ counters! {
     probes_answered_count,
     /// Times receiving was held back by maxReceiveBytes.
     receive_pauses_count,
+    /// Epochs of links to members that ended.
+    epochs_ended_count,
+    /// Times an application was told that a member, or this node, missed messages.
+    gaps_count,
+    /// Hellos that were refused, by us or by a peer.
+    refused_hellos_count,
 }
 
 /// Adds to a counter.
@@ -173,6 +189,16 @@ pub struct Shared {
     pub lately: Lately,
     /// Counters.
     pub counters: Counters,
+    /// The join barrier.
+    pub(crate) phases: Phases,
+    /// Room for messages that come in several frames.
+    pub(crate) reservations: Arc<Reservations>,
+    /// Who missed something and was not told yet.
+    pub(crate) gaps: Gaps,
+    /// Our own questions of the join barrier.
+    pub(crate) joins: Joins,
+    /// For each worker, since when its oldest delivery waits for an outcome; `u64::MAX` for none.
+    oldest_since: Box<[AtomicU64]>,
     /// Spreads messages without a key over the streams.
     pub(crate) next_stream: AtomicU64,
     orders: OrdersHandle,
@@ -206,10 +232,15 @@ impl Shared {
     #[must_use]
     pub fn new(bounds: Bounds, boot_id: BootId, orders: Arc<dyn Orders>) -> Arc<Self> {
         Arc::new(Self {
-            directory: Directory::new(boot_id, bounds.max_queue_bytes),
+            directory: Directory::new(boot_id, bounds.max_queue_bytes, bounds.worker_count),
             deliveries: DeliveryQueue::new(bounds.max_receive_bytes, Arc::clone(&orders)),
             lately: Lately::new(bounds.ack_timeout_ms),
             counters: Counters::default(),
+            phases: Phases::new(Arc::clone(&orders)),
+            reservations: Reservations::new(bounds.max_receive_bytes, Arc::clone(&orders)),
+            gaps: Gaps::default(),
+            joins: Joins::default(),
+            oldest_since: (0..bounds.worker_count).map(|_| AtomicU64::new(u64::MAX)).collect(),
             next_stream: AtomicU64::new(0),
             orders: OrdersHandle(orders),
             local_package: RwLock::new(Arc::from([])),
@@ -234,6 +265,19 @@ impl Shared {
     /// Replaces this node's member package.
     pub fn set_local_package(&self, package: Arc<[u8]>) {
         *self.local_package.write().unwrap_or_else(PoisonError::into_inner) = package;
+    }
+
+    pub(crate) fn set_oldest_since(&self, worker: u16, since: Option<Instant>) {
+        self.oldest_since[usize::from(worker)]
+            .store(since.map_or(u64::MAX, |since| since.0), Ordering::Relaxed);
+    }
+
+    /// Age of the oldest delivery of the own format without an outcome, ms; it is looked at every
+    /// 50 ms.
+    #[must_use]
+    pub fn oldest_unfinished_ms(&self, now: Instant) -> u64 {
+        let oldest = self.oldest_since.iter().map(|since| since.load(Ordering::Relaxed)).min();
+        oldest.map_or(0, |since| now.ms_since(Instant(since)))
     }
 
     /// What this node says of itself behind the acknowledgement of a probe that asks for it.

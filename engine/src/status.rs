@@ -80,6 +80,10 @@ statuses! {
     Unreachable = 206, Peer, "the member cannot be reached";
     /// The peer broke the protocol.
     Protocol = 207, Peer, "the member broke the protocol";
+    /// The member accepts nothing any more: its credit was not raised for ackTimeout.
+    Stalled = 208, Peer, "the member stalled: it accepted nothing for ackTimeout";
+    /// Another incarnation lives at the member's address.
+    WrongIncarnation = 209, Peer, "another incarnation lives at the member's address";
     /// No room in the member's queue within the deadline.
     QueueFull = 301, Resource, "the queue to the member stayed full (maxQueueSize)";
     /// The operating system refused.

@@ -7,59 +7,42 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use ringtribe_wire::tribes;
+use ringtribe_wire::native::ENVELOPE_BYTES;
+use ringtribe_wire::tribes::{self, payload};
 
 use crate::budget::{BudgetToken, MESSAGE_OVERHEAD_BYTES};
-use crate::buffer::{BufferMut, Segment};
+use crate::buffer::BufferMut;
 use crate::directory::MemberEntry;
 use crate::event::{Event, LogLevel};
 use crate::ids::{Instant, Key, MemberId, StreamIndex};
-use crate::message::{AckMode, Completed, Message, Waiter};
+pub use crate::message::Envelope;
+use crate::message::{Body, Completed, Manner, Message, Waiter};
 use crate::order::{Destination, Order};
 use crate::shared::{Shared, count};
 use crate::status::Status;
 
-/// A frame that is being filled: the payload is written straight into it.
+/// A message that is being filled: the payload is written straight into what goes out.
 #[derive(Debug)]
 pub struct MessageBuilder {
     buffer: BufferMut,
-    head_bytes: usize,
-    payload_bytes: usize,
-    options: i32,
+    envelope: Envelope,
+    short: bool,
     shared_payload: Option<Bytes>,
 }
 
 impl MessageBuilder {
     /// The payload, zeroed at first; fill it whole.
     pub fn payload_mut(&mut self) -> &mut [u8] {
-        let (from, to) = (self.head_bytes, self.head_bytes + self.payload_bytes);
-        self.buffer.vec().get_mut(from..to).unwrap_or(&mut [])
+        self.buffer.vec().get_mut(ENVELOPE_BYTES..).unwrap_or(&mut [])
     }
 
-    fn into_frame(mut self) -> Vec<Segment> {
-        match self.shared_payload {
-            None => {
-                self.buffer.vec().extend_from_slice(&tribes::FOOTER);
-                vec![self.buffer.freeze().into()]
-            }
-            Some(payload) => vec![
-                self.buffer.freeze().into(),
-                payload.into(),
-                Bytes::from_static(&tribes::FOOTER).into(),
-            ],
-        }
+    /// Says that the listener of this message never waits for another one, so that a poller may
+    /// take it with others. A session message of Tomcat that changes a session is known to be so.
+    #[must_use]
+    pub const fn short(mut self) -> Self {
+        self.short = true;
+        self
     }
-}
-
-/// What identifies a message beside its payload (Tribes `ChannelData`).
-#[derive(Clone, Copy, Debug)]
-pub struct Envelope {
-    /// Option bits, sent as they are; USE_ACK and SYNCHRONIZED_ACK decide what completes it.
-    pub options: i32,
-    /// The sender's wall clock, ms since 1970.
-    pub timestamp_ms: i64,
-    /// Unique id.
-    pub unique_id: [u8; 16],
 }
 
 /// A message with its destinations fixed, and where each stands.
@@ -101,8 +84,17 @@ impl SendFailure {
     }
 }
 
+/// Whether a payload is a session message whose handler only changes the session. That of a
+/// request for all sessions sends for long and waits for acknowledgements.
+pub(crate) fn is_short(payload: &[u8]) -> bool {
+    matches!(payload::classify(payload), payload::Kind::Session { event } if event != GET_ALL_SESSIONS)
+}
+
+/// `ClusterMessage` event of a request for all sessions (`SessionMessage.EVT_GET_ALL_SESSIONS`).
+const GET_ALL_SESSIONS: i32 = 4;
+
 impl Shared {
-    /// Room for a message of `payload_bytes`; the head of its frame is written already.
+    /// Room for a message of `payload_bytes`.
     ///
     /// # Errors
     /// [`Status::TooBig`] above maxMessageBytes, [`Status::Unsupported`] for the UDP option bit.
@@ -111,10 +103,9 @@ impl Shared {
         payload_bytes: usize,
         envelope: &Envelope,
     ) -> Result<MessageBuilder, Status> {
-        let mut builder = self.head(payload_bytes, envelope)?;
-        let whole_bytes = builder.head_bytes + payload_bytes;
-        builder.buffer.vec().resize(whole_bytes, 0);
-        Ok(builder)
+        self.check(payload_bytes, envelope)?;
+        let buffer = Body::room(payload_bytes, envelope);
+        Ok(MessageBuilder { buffer, envelope: *envelope, short: false, shared_payload: None })
     }
 
     /// As [`Shared::compose`] for a payload that is handed over; it is not copied.
@@ -126,33 +117,20 @@ impl Shared {
         payload: Bytes,
         envelope: &Envelope,
     ) -> Result<MessageBuilder, Status> {
-        let mut builder = self.head(payload.len(), envelope)?;
-        builder.shared_payload = Some(payload);
-        Ok(builder)
+        self.check(payload.len(), envelope)?;
+        let buffer = Body::room(0, envelope);
+        let shared_payload = Some(payload);
+        Ok(MessageBuilder { buffer, envelope: *envelope, short: false, shared_payload })
     }
 
-    fn head(&self, payload_bytes: usize, envelope: &Envelope) -> Result<MessageBuilder, Status> {
+    const fn check(&self, payload_bytes: usize, envelope: &Envelope) -> Result<(), Status> {
         if payload_bytes > self.bounds.max_message_bytes {
             return Err(Status::TooBig);
         }
         if envelope.options & tribes::options::UDP != 0 {
             return Err(Status::Unsupported);
         }
-        let package = self.local_package();
-        let head_bytes = tribes::data_head_bytes(package.len());
-        let mut buffer =
-            BufferMut::with_capacity(head_bytes + payload_bytes + tribes::FOOTER.len());
-        tribes::encode_data_head(
-            buffer.vec(),
-            envelope.options,
-            envelope.timestamp_ms,
-            &envelope.unique_id,
-            &package,
-            payload_bytes,
-        );
-        let head_bytes = buffer.vec().len();
-        let options = envelope.options;
-        Ok(MessageBuilder { buffer, head_bytes, payload_bytes, options, shared_payload: None })
+        Ok(())
     }
 
     /// Fixes key, stream and destinations. A destination that has gone fails by name at once.
@@ -167,18 +145,15 @@ impl Shared {
         waiter: Waiter,
     ) -> Routed {
         count(&self.counters.submitted_count, 1);
-        let mode = AckMode::of_options(builder.options);
-        let payload_bytes = builder.payload_bytes;
-        let message = Arc::new(Message::new(
-            builder.into_frame(),
-            payload_bytes,
-            mode,
-            key,
-            reply,
-            deadline,
-            destinations.into(),
-            waiter,
-        ));
+        let MessageBuilder { buffer, envelope, short, shared_payload } = builder;
+        let body = Body::new(buffer, shared_payload);
+        let short = short
+            || envelope.options & tribes::options::BYTE_MESSAGE == 0 && is_short(body.payload());
+        let manner = Manner { key, reply, short, deadline };
+        let phase = self.phases.present();
+        let payload_bytes = body.payload().len();
+        let message =
+            Arc::new(Message::new(body, envelope, manner, destinations.into(), waiter, phase));
         let mut live = Vec::with_capacity(destinations.len());
         for (index, member) in destinations.iter().enumerate() {
             match self.directory.get(*member) {
@@ -188,6 +163,8 @@ impl Shared {
         }
         let streams = self.bounds.worker_count;
         let StreamIndex(worker) = match key {
+            // Reply lanes belong to the first worker.
+            _ if reply => StreamIndex(0),
             Some(key) => key.stream(streams),
             None => {
                 Key::from_hash(self.next_stream.fetch_add(1, Ordering::Relaxed)).stream(streams)
@@ -208,9 +185,16 @@ impl Shared {
         }
     }
 
+    /// A live member had no room for a message in time: the next one on its stream is preceded by
+    /// a note of that.
+    fn refused(&self, entry: &MemberEntry, worker: u16, key: Option<Key>) {
+        count(&self.counters.queue_full_count, 1);
+        entry.refused(worker, key);
+    }
+
     /// Nobody waits for the outcome of a message: then the log names the member, at the first such
     /// message, the second, the fourth, and so on.
-    fn undelivered(&self, member: MemberId, status: Status) {
+    pub(crate) fn undelivered(&self, member: MemberId, status: Status) {
         let number = self.counters.undelivered_count.fetch_add(1, Ordering::Relaxed) + 1;
         if number.is_power_of_two() {
             let name = self.directory.get(member).map_or_else(
@@ -278,7 +262,7 @@ impl Routed {
                 }
                 Err(crate::budget::Waited::Closed) => entry.ended().unwrap_or(Status::Cut),
                 Err(_) => {
-                    count(&shared.counters.queue_full_count, 1);
+                    shared.refused(entry, self.worker, self.message.manner.key);
                     Status::QueueFull
                 }
             };

@@ -20,6 +20,7 @@ use crate::message::AckMode;
 use crate::protocol::lately::{ConnectionRecord, Digest, Seen, Verdict, Waiting};
 use crate::shared::{Shared, count, planted};
 use crate::status::Status;
+use crate::submit::is_short;
 
 /// First room for a frame that came in pieces; grows with what arrives, never by a length alone.
 const PARTIAL_BYTES: usize = 64 << 10;
@@ -189,6 +190,11 @@ impl Accepted {
             return Err("an acknowledgement on a connection that carries data to this node".into());
         };
         count(&shared.counters.frames_received_count, 1);
+        if self.due.len() >= UNREAD_ACKS_LIMIT_COUNT {
+            return Err(format!(
+                "{UNREAD_ACKS_LIMIT_COUNT} messages that want an acknowledgement without reading any"
+            ));
+        }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let mode = AckMode::of_options(data.options);
@@ -236,11 +242,6 @@ impl Accepted {
         }
         let status = (!wants_outcome).then_some(Status::Ok);
         self.due_ack(sequence, mode, wants_outcome.then_some(seen), status);
-        if self.due.len() > UNREAD_ACKS_LIMIT_COUNT {
-            return Err(format!(
-                "{UNREAD_ACKS_LIMIT_COUNT} messages that want an acknowledgement without reading any"
-            ));
-        }
 
         let (buffer, payload_start) = match whole {
             Some(whole) => {
@@ -255,13 +256,14 @@ impl Accepted {
             payload::Kind::Bytes
         };
         let (ordered, reply) = match kind {
-            // The handler of GET_ALL_SESSIONS sends for long and waits for acknowledgements.
-            payload::Kind::Session { event } => (event != GET_ALL_SESSIONS, false),
+            payload::Kind::Session { .. } => (is_short(data.message), false),
             payload::Kind::Rpc { reply } => (false, reply),
             payload::Kind::NoRpcReply => (false, true),
             payload::Kind::Bytes | payload::Kind::Other => (false, false),
         };
-        let line = ordered.then(|| self.line(lines, shared));
+        let line = ordered.then(|| LineId { owner: self.line(lines, shared), key: 0 });
+        // As before: what is ordered here is what changes a session.
+        let short = ordered;
         items.push(Item {
             incoming: Incoming {
                 sender: package,
@@ -272,7 +274,7 @@ impl Accepted {
                 payload_start,
                 payload_end: payload_start + data.message.len(),
             },
-            origin: Origin {
+            origin: Origin::Connection {
                 worker: self.worker,
                 conn: self.conn,
                 sequence,
@@ -281,11 +283,12 @@ impl Accepted {
             },
             line,
             reply,
+            short,
         });
         Ok(())
     }
 
-    fn line(&mut self, lines: &Lines, shared: &Shared) -> LineId {
+    fn line(&mut self, lines: &Lines, shared: &Shared) -> u64 {
         if !self.line_open {
             self.line_open = true;
             let sender = self.sender.as_ref().map(|sender| sender.identity.unique_id);
@@ -294,7 +297,7 @@ impl Accepted {
             if planted!(shared, NoSettling) {
                 ended.clear();
             }
-            shared.deliveries.open_line(self.number, ended);
+            shared.deliveries.open_line(line_of(self.number), ended.into_iter().map(line_of));
         }
         self.number
     }
@@ -350,9 +353,16 @@ impl Accepted {
             self.sending = true;
             let segments = vec![acks.freeze().into()];
             io.send(self.conn, SendBatch { segments, skip_bytes: 0 });
-        } else if self.reading == Reading::Ended && self.due.is_empty() {
+        } else if self.reading == Reading::Ended && self.due.is_empty() && self.is_delivered() {
             self.close(false, lines, shared, io);
         }
+    }
+
+    /// Whether every listener has ended; if not, the last one to end brings a resume order. The
+    /// sender may wait for our end of the connection before it goes on in another format.
+    fn is_delivered(&self) -> bool {
+        self.load.paused.store(true, Ordering::SeqCst);
+        self.load.undelivered_bytes.load(Ordering::SeqCst) == 0
     }
 
     /// A send has ended.
@@ -396,7 +406,7 @@ impl Accepted {
         if self.line_open {
             self.held_until = None;
             lines.hold(self.number, true);
-            shared.deliveries.hold_line(self.number, true);
+            shared.deliveries.hold_line(line_of(self.number), true);
         }
         io.pause_receive(self.conn);
     }
@@ -406,7 +416,7 @@ impl Accepted {
         self.held_until = None;
         if self.line_open {
             lines.hold(self.number, false);
-            shared.deliveries.hold_line(self.number, false);
+            shared.deliveries.hold_line(line_of(self.number), false);
         }
     }
 
@@ -477,7 +487,7 @@ impl Accepted {
     fn end_line(&mut self, lines: &Lines, shared: &Shared) {
         if std::mem::take(&mut self.line_open) {
             lines.close(self.number);
-            shared.deliveries.close_line(self.number);
+            shared.deliveries.close_line(line_of(self.number));
         }
     }
 
@@ -500,8 +510,10 @@ impl Accepted {
     }
 }
 
-/// `ClusterMessage` event of a request for all sessions (`SessionMessage.EVT_GET_ALL_SESSIONS`).
-const GET_ALL_SESSIONS: i32 = 4;
+/// The line of a connection.
+const fn line_of(number: u64) -> LineId {
+    LineId { owner: number, key: 0 }
+}
 
 /// A liveness probe of `TcpFailureDetector`, stock's or ours: answered here, not delivered.
 fn is_probe(data: &ChannelData<'_>) -> bool {
@@ -526,7 +538,7 @@ pub(crate) struct Lines {
 #[derive(Debug)]
 struct KnownLine {
     sender: Option<[u8; 16]>,
-    line: LineId,
+    line: u64,
     closed: bool,
     /// Receiving is held back: whether the connection is lost is not known.
     held: bool,
@@ -541,7 +553,7 @@ impl Lines {
     }
 
     /// Notes a line; returns the sender's lines whose connections have ended, or may have.
-    fn open(&self, sender: Option<[u8; 16]>, line: LineId) -> Vec<LineId> {
+    fn open(&self, sender: Option<[u8; 16]>, line: u64) -> Vec<u64> {
         let mut state = self.state();
         if state.len() >= LINES_LIMIT_COUNT
             && let Some(oldest) = state.iter().position(|known| known.closed)
@@ -557,13 +569,13 @@ impl Lines {
         ended
     }
 
-    fn hold(&self, line: LineId, held: bool) {
+    fn hold(&self, line: u64, held: bool) {
         if let Some(known) = self.state().iter_mut().find(|known| known.line == line) {
             known.held = held;
         }
     }
 
-    fn close(&self, line: LineId) {
+    fn close(&self, line: u64) {
         if let Some(known) = self.state().iter_mut().find(|known| known.line == line) {
             known.closed = true;
         }

@@ -9,16 +9,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ringtribe_wire::native::LaneClass;
+
 use crate::delivery::Item;
 use crate::directory::MemberEntry;
 use crate::event::{Event, LogLevel};
-use crate::ids::{Instant, MemberId};
-use crate::io::{ConnId, Io, IoEvent};
+use crate::ids::{BootId, Instant, MemberId};
+use crate::io::{ConnId, Errno, Evidence, Io, IoEvent, SendBatch};
 use crate::message::Message;
 use crate::order::{Destination, Order};
 use crate::protocol::accepted::{Accepted, Lines};
-use crate::protocol::lane::{Ask, Lane, Queued, SETTLE_MS};
+use crate::protocol::inbound::Inbound;
+use crate::protocol::lane::{Ask, Queued, SETTLE_MS};
 use crate::protocol::lately::{Seen, Waiting};
+use crate::protocol::peer::{LaneRef, Peer};
+use crate::protocol::stream::greeting::{self, Greeted, Greeting, worker_of};
+use crate::protocol::stream::receiving::Asked;
 use crate::shared::{Shared, count, planted};
 use crate::status::Status;
 use crate::worker::Core;
@@ -27,50 +33,46 @@ use crate::worker::Core;
 #[derive(Debug, Default)]
 pub struct Crew {
     lines: Lines,
-    accepted_number: AtomicU64,
+    /// Numbers accepted Tribes connections and streams of the own format.
+    pub(super) accepted_number: AtomicU64,
 }
 
-/// The lanes of this worker to one member: ordered ones, free ones, and one for replies.
-#[derive(Debug)]
-struct Peer {
-    lanes: Vec<Lane>,
-    ordered_count: usize,
-}
-
-impl Peer {
-    fn new(entry: &MemberEntry, lanes_count: usize, settled: Option<Instant>) -> Self {
-        let ordered_count = lanes_count.div_ceil(2);
-        // One more than the lanes for data: the last is the reply lane.
-        let lanes =
-            (0..=lanes_count).map(|_| Lane::new(entry.id, entry.address, settled)).collect();
-        Self { lanes, ordered_count }
-    }
-
-    fn choose(&self, message: &Message) -> usize {
-        let data_count = self.lanes.len() - 1;
-        if message.reply {
-            return data_count;
-        }
-        if let Some(key) = message.key {
-            return key.lane(self.ordered_count);
-        }
-        // The first that is free and connected, else the first that is free, else the shortest.
-        let free = if self.ordered_count == data_count { 0 } else { self.ordered_count };
-        (free..data_count)
-            .min_by_key(|n| (self.lanes[*n].load(), !self.lanes[*n].is_used(), *n))
-            .unwrap_or(0)
-    }
-}
+/// Questions of the join barrier that wait for the asker to be seen.
+const QUESTIONS_LIMIT_COUNT: usize = 1024;
 
 #[derive(Debug)]
 enum Role {
     Lane {
         member: MemberId,
-        lane: usize,
+        lane: LaneRef,
     },
+    /// Accepted, and not known what it is.
+    Greeting(Box<Greeting>),
+    /// Accepted, in the Tribes format.
     Accepted(Box<Accepted>),
+    /// Accepted, carries a stream of the own format.
+    Stream(u64),
     /// Nobody's any more; the kernel still holds something.
     Leaving,
+}
+
+/// What a worker has to look at when its time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Lane(MemberId, LaneRef),
+    Stream(u64),
+    Greeting(ConnId),
+    /// Lines of a connection that was held back may be followed by others.
+    Release(ConnId),
+    Drain(MemberId),
+}
+
+/// A question of the join barrier whose asker is not seen yet.
+#[derive(Debug)]
+struct Question {
+    boot_id: BootId,
+    stream: u64,
+    token: u64,
 }
 
 /// See the module.
@@ -81,19 +83,20 @@ pub struct WorkerCore {
     index: u16,
     lanes_count: usize,
     peers: BTreeMap<MemberId, Peer>,
+    inbound: Inbound,
     /// Addresses of members that were cut a moment ago. Who is there now may be the one that still
     /// reads what the cut lanes carried: a process that restarted, before membership knew.
     settling: BTreeMap<SocketAddr, Instant>,
     conns: BTreeMap<ConnId, Role>,
     accepted_count: usize,
-    requests: BTreeMap<u64, (MemberId, usize)>,
+    requests: BTreeMap<u64, (MemberId, LaneRef)>,
     next_request: u64,
-    to_pump: Vec<(MemberId, usize)>,
+    to_pump: Vec<(MemberId, LaneRef)>,
     to_flush: Vec<ConnId>,
     items: Vec<Item>,
-    deadlines: BinaryHeap<Reverse<(Instant, MemberId, usize)>>,
-    /// When lines of connections that were held back may be followed by others.
-    releases: BinaryHeap<Reverse<(Instant, ConnId)>>,
+    asked: Vec<Asked>,
+    questions: Vec<Question>,
+    dues: BinaryHeap<Reverse<(Instant, Due)>>,
     orphans: BTreeMap<(ConnId, u64), Arc<Seen>>,
     closing: Option<Status>,
 }
@@ -109,6 +112,7 @@ impl WorkerCore {
             crew,
             index,
             peers: BTreeMap::new(),
+            inbound: Inbound::default(),
             settling: BTreeMap::new(),
             conns: BTreeMap::new(),
             accepted_count: 0,
@@ -117,8 +121,9 @@ impl WorkerCore {
             to_pump: Vec::new(),
             to_flush: Vec::new(),
             items: Vec::new(),
-            deadlines: BinaryHeap::new(),
-            releases: BinaryHeap::new(),
+            asked: Vec::new(),
+            questions: Vec::new(),
+            dues: BinaryHeap::new(),
             orphans: BTreeMap::new(),
             closing: None,
         }
@@ -132,32 +137,54 @@ impl WorkerCore {
             queued.end(status, &self.shared);
             return;
         }
-        let lanes_count = self.lanes_count;
-        let settled = self.settling.get(&entry.address).copied();
-        let peer =
-            self.peers.entry(entry.id).or_insert_with(|| Peer::new(&entry, lanes_count, settled));
+        let id = entry.id;
+        let own = entry.boot_id();
+        let address = entry.address;
+        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(entry));
+        if let Some(boot_id) = own {
+            let (class, lane) = if message.manner.reply {
+                (LaneClass::Reply, LaneRef::Reply)
+            } else {
+                (LaneClass::Data, LaneRef::Data)
+            };
+            peer.stream(boot_id, class, self.index, &self.shared).push(queued);
+            self.to_pump.push((id, lane));
+            return;
+        }
+        let settled = self.settling.get(&address).copied();
+        message.prepare_tribes(&self.shared.local_package());
+        let peer = peer.with_tribes(self.lanes_count, settled);
         let lane = if planted!(self.shared, AnyLane) {
-            index.wrapping_add(message.payload_bytes) % peer.lanes.len()
+            index.wrapping_add(message.payload_bytes()) % peer.tribes_count()
         } else {
             peer.choose(message)
         };
-        peer.lanes[lane].push(queued);
-        self.to_pump.push((entry.id, lane));
+        peer.push_tribes(lane, queued);
+        self.to_pump.push((id, LaneRef::Tribes(lane)));
+    }
+
+    /// The reply lane of a member that speaks the own format.
+    fn reply_lane(&mut self, entry: &Arc<MemberEntry>) {
+        let Some(boot_id) = entry.boot_id() else { return };
+        if self.index != 0 || self.closing.is_some() || entry.ended().is_some() {
+            return;
+        }
+        let peer = self.peers.entry(entry.id).or_insert_with(|| Peer::new(Arc::clone(entry)));
+        peer.stream(boot_id, LaneClass::Reply, 0, &self.shared);
+        self.to_pump.push((entry.id, LaneRef::Reply));
     }
 
     fn cut(&mut self, member: MemberId, status: Status, io: &mut impl Io) {
         let Some(mut peer) = self.peers.remove(&member) else { return };
         let now = io.now();
         self.settling.retain(|_, until| *until > now);
-        if let Some(lane) = peer.lanes.iter().find(|lane| lane.conn().is_some()) {
-            self.settling.insert(lane.address(), now.plus_ms(SETTLE_MS));
+        if peer.has_tribes_conn() {
+            self.settling.insert(peer.entry.address, now.plus_ms(SETTLE_MS));
         }
-        for lane in &mut peer.lanes {
-            if let Some(conn) = lane.conn() {
-                self.conns.insert(conn, Role::Leaving);
-            }
-            lane.cut(status, &self.shared, io);
+        for conn in peer.conns() {
+            self.conns.insert(conn, Role::Leaving);
         }
+        peer.cut(status, &self.shared, io);
         self.requests.retain(|_, (of, _)| *of != member);
     }
 
@@ -171,11 +198,36 @@ impl WorkerCore {
     }
 
     fn close_accepted(&mut self, io: &mut impl Io) {
-        for role in self.conns.values_mut() {
-            if let Role::Accepted(accepted) = role {
-                accepted.close(false, &self.crew.lines, &self.shared, io);
+        let mut leaving = Vec::new();
+        for (conn, role) in &mut self.conns {
+            match role {
+                Role::Accepted(accepted) => {
+                    accepted.close(false, &self.crew.lines, &self.shared, io);
+                }
+                Role::Greeting(_) => leaving.push(*conn),
+                Role::Stream(number) => {
+                    if let Some(stream) = self.inbound.get(*number) {
+                        stream.detach(io.now());
+                    }
+                    leaving.push(*conn);
+                }
+                Role::Lane { .. } | Role::Leaving => {}
             }
         }
+        for conn in leaving {
+            self.leave(conn, false, io);
+        }
+    }
+
+    /// Closes an accepted connection that nobody needs.
+    fn leave(&mut self, conn: ConnId, reset: bool, io: &mut impl Io) {
+        if matches!(
+            self.conns.insert(conn, Role::Leaving),
+            Some(Role::Greeting(_) | Role::Stream(_))
+        ) {
+            self.accepted_count -= 1;
+        }
+        io.close(conn, reset);
     }
 
     fn outcome(&mut self, conn: ConnId, sequence: u64, status: Status) {
@@ -194,11 +246,11 @@ impl WorkerCore {
         }
     }
 
-    fn lane(&mut self, conn: ConnId) -> Option<(&mut Lane, MemberId, usize)> {
-        let Some(Role::Lane { member, lane }) = self.conns.get(&conn) else { return None };
-        let (member, lane) = (*member, *lane);
-        let peer = self.peers.get_mut(&member)?;
-        Some((&mut peer.lanes[lane], member, lane))
+    fn lane(&self, conn: ConnId) -> Option<(MemberId, LaneRef)> {
+        match self.conns.get(&conn) {
+            Some(Role::Lane { member, lane }) => Some((*member, *lane)),
+            _ => None,
+        }
     }
 
     fn accept(&mut self, conn: ConnId, peer: SocketAddr, io: &mut impl Io) {
@@ -211,18 +263,171 @@ impl WorkerCore {
             return;
         }
         count(&self.shared.counters.accepted_count, 1);
+        self.greet(conn, peer, io);
+    }
+
+    /// Waits for the first bytes of a connection.
+    fn greet(&mut self, conn: ConnId, peer: SocketAddr, io: &mut impl Io) {
         self.accepted_count += 1;
-        let number = self.crew.accepted_number.fetch_add(1, Ordering::Relaxed);
-        let accepted = Accepted::new(self.index, conn, peer, number);
-        self.conns.insert(conn, Role::Accepted(Box::new(accepted)));
+        let until = io.now().plus_ms(self.shared.bounds.ack_timeout_ms);
+        self.conns.insert(conn, Role::Greeting(Box::new(Greeting::new(peer, until))));
+        self.dues.push(Reverse((until, Due::Greeting(conn))));
         io.arm_receive(conn);
     }
 
+    /// A connection says which format it speaks, or more is needed.
+    fn greeting(&mut self, conn: ConnId, bytes: &[u8], io: &mut impl Io) {
+        let Some(Role::Greeting(greeting)) = self.conns.get_mut(&conn) else { return };
+        if greeting.refused {
+            return;
+        }
+        greeting.read.extend_from_slice(bytes);
+        let peer = greeting.peer;
+        let workers_count = self.shared.bounds.worker_count;
+        match greeting.look() {
+            Greeted::More => {}
+            Greeted::Other => {
+                let read = std::mem::take(&mut greeting.read);
+                let number = self.crew.accepted_number.fetch_add(1, Ordering::Relaxed);
+                let accepted = Accepted::new(self.index, conn, peer, number);
+                self.conns.insert(conn, Role::Accepted(Box::new(accepted)));
+                self.tribes_received(conn, &read, io);
+            }
+            Greeted::Broken(text) => self.broken(conn, peer, &text, io),
+            Greeted::Hello(hello) => {
+                let worker = worker_of(&hello, workers_count);
+                if worker == self.index {
+                    let read = std::mem::take(&mut greeting.read);
+                    self.hello(conn, peer, &read, io);
+                } else if greeting.moving_to.is_none() {
+                    greeting.moving_to = Some(worker);
+                    io.pause_receive(conn);
+                } else {
+                    self.broken(conn, peer, "bytes behind its hello before the answer", io);
+                }
+            }
+        }
+    }
+
+    fn broken(&mut self, conn: ConnId, peer: SocketAddr, text: &str, io: &mut impl Io) {
+        count(&self.shared.counters.bad_input_count, 1);
+        self.shared.deliveries.event(Event::Log {
+            level: LogLevel::Warn,
+            text: format!("connection from {peer} closed: it sent {text}"),
+        });
+        self.leave(conn, true, io);
+    }
+
+    fn hello(&mut self, conn: ConnId, peer: SocketAddr, read: &[u8], io: &mut impl Io) {
+        let Ok(Some((hello, _))) = ringtribe_wire::native::decode_hello(read) else { return };
+        let shared = Arc::clone(&self.shared);
+        let taken = greeting::check(&hello, &shared)
+            .map_err(|refusal| (refusal, hello.epoch))
+            .and_then(|()| self.inbound.hello(&hello, conn, peer, self.index, &self.crew, &shared));
+        match taken {
+            Ok(taken) => {
+                if let Some(former) = taken.former {
+                    self.leave(former, true, io);
+                }
+                self.conns.insert(conn, Role::Stream(taken.number));
+                self.to_flush.push(conn);
+            }
+            Err((refusal, epoch)) => {
+                let answer = refusal.answer(peer, epoch, &shared);
+                if let Some(Role::Greeting(greeting)) = self.conns.get_mut(&conn) {
+                    greeting.refused = true;
+                }
+                io.send(conn, answer);
+            }
+        }
+    }
+
+    fn tribes_received(&mut self, conn: ConnId, bytes: &[u8], io: &mut impl Io) {
+        let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn) else { return };
+        let (shared, lines) = (&self.shared, &self.crew.lines);
+        accepted.received(bytes, &mut self.items, lines, shared, io);
+        shared.deliveries.push(&mut self.items);
+        accepted.hold_back(lines, shared, io);
+        self.to_flush.push(conn);
+    }
+
+    fn stream_received(&mut self, conn: ConnId, number: u64, bytes: &[u8], io: &mut impl Io) {
+        let Some(stream) = self.inbound.get(number) else { return };
+        let (peer, boot_id, now) = (stream.peer, stream.boot_id, io.now());
+        let (items, asked) = (&mut self.items, &mut self.asked);
+        let mut result = stream.received(bytes, items, asked, &self.shared, now);
+        if result.is_ok() && stream.is_over_limit() {
+            result = Err("acknowledgements of failures that its sender does not confirm".into());
+        }
+        // What came whole before a fault was taken, and is delivered.
+        self.shared.deliveries.push(&mut self.items);
+        if let Err(text) = &result {
+            stream.end(Status::Protocol, text);
+            count(&self.shared.counters.bad_input_count, 1);
+            let text = format!("connection from {peer} closed: it sent {text}");
+            self.shared.deliveries.event(Event::Log { level: LogLevel::Warn, text });
+            // Not another byte of it is looked at; the reason goes out first.
+            io.pause_receive(conn);
+        }
+        self.watch(number);
+        self.to_flush.push(conn);
+        for asked in std::mem::take(&mut self.asked) {
+            match asked {
+                Asked::Join { token } => {
+                    if self.questions.len() < QUESTIONS_LIMIT_COUNT {
+                        self.questions.push(Question { boot_id, stream: number, token });
+                    }
+                    let entry = self.shared.directory.find_boot(boot_id);
+                    if let Some(entry) = entry.filter(|entry| entry.is_shown()) {
+                        self.newcomer(entry.id);
+                    }
+                }
+                Asked::Goodbye { .. } => {
+                    if let Some(entry) = self.shared.directory.find_boot(boot_id) {
+                        io.report(entry.id, Evidence::Ended(Status::Goodbye));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The application has seen a member: its questions count from now on.
+    fn newcomer(&mut self, member: MemberId) {
+        let Some(entry) = self.shared.directory.get(member) else { return };
+        entry.set_shown();
+        let boot_id = entry.boot_id();
+        let shared = &self.shared;
+        self.questions.retain(|question| {
+            let asks = Some(question.boot_id) == boot_id;
+            if asks {
+                shared.phases.ask(question.stream, question.token);
+            }
+            !asks
+        });
+    }
+
+    /// Has a stream looked at when its time comes.
+    fn watch(&mut self, number: u64) {
+        if let Some(stream) = self.inbound.get(number)
+            && let Some(due) = stream.deadline()
+            && stream.timer.is_none_or(|set| due < set)
+        {
+            stream.timer = Some(due);
+            self.dues.push(Reverse((due, Due::Stream(number))));
+        }
+    }
+
     fn connected(&mut self, request: u64, conn: ConnId, io: &mut impl Io) {
+        let shared = Arc::clone(&self.shared);
         let wanted = self.requests.remove(&request).filter(|(member, lane)| {
-            self.peers
-                .get_mut(member)
-                .is_some_and(|peer| peer.lanes[*lane].connected(request, conn, io))
+            self.peers.get_mut(member).is_some_and(|peer| match lane {
+                LaneRef::Tribes(at) => {
+                    peer.tribes(*at).is_some_and(|lane| lane.connected(request, conn, io))
+                }
+                own => {
+                    peer.own(*own).is_some_and(|lane| lane.connected(request, conn, &shared, io))
+                }
+            })
         });
         if let Some((member, lane)) = wanted {
             count(&self.shared.counters.connects_count, 1);
@@ -234,12 +439,143 @@ impl WorkerCore {
         }
     }
 
+    fn connect_failed(&mut self, request: u64, error: Errno, io: &mut impl Io) {
+        let Some((member, lane)) = self.requests.remove(&request) else { return };
+        let Some(peer) = self.peers.get_mut(&member) else { return };
+        if let LaneRef::Tribes(at) = lane {
+            if let Some(lane) = peer.tribes(at) {
+                lane.connect_failed(request, error, &self.shared, io);
+            }
+        } else if let Some(lane) = peer.own(lane) {
+            lane.connect_failed(request, error, &self.shared, io);
+        }
+        self.to_pump.push((member, lane));
+    }
+
+    /// Bytes came on a connection that this worker opened.
+    fn lane_received(&mut self, conn: ConnId, bytes: &[u8], io: &mut impl Io) {
+        let Some((member, lane)) = self.lane(conn) else { return };
+        let Some(peer) = self.peers.get_mut(&member) else { return };
+        if let LaneRef::Tribes(at) = lane {
+            let ask = peer
+                .tribes(at)
+                .map_or(Ask::Nothing, |found| found.received(conn, bytes, &self.shared, io));
+            self.ask(ask, member, lane);
+        } else if let Some(found) = peer.own(lane) {
+            found.received(conn, bytes, &self.shared, io);
+            self.to_pump.push((member, lane));
+        }
+    }
+
+    fn receive_ended(&mut self, conn: ConnId, error: Option<Errno>, io: &mut impl Io) {
+        match self.conns.get_mut(&conn) {
+            Some(Role::Accepted(accepted)) => {
+                accepted.receive_ended(error, &self.crew.lines, &self.shared, io);
+            }
+            Some(Role::Greeting(_)) => self.leave(conn, error.is_some(), io),
+            Some(Role::Stream(number)) => {
+                let number = *number;
+                if let Some(stream) = self.inbound.get(number) {
+                    stream.detach(io.now());
+                    // A sender's connection that ends may mean that the sender did.
+                    if let Some(entry) = self.shared.directory.find_boot(stream.boot_id) {
+                        io.report(entry.id, Evidence::ConnectionLost);
+                    }
+                }
+                self.leave(conn, error.is_some(), io);
+            }
+            Some(Role::Lane { member, lane }) => {
+                let (member, lane) = (*member, *lane);
+                let Some(peer) = self.peers.get_mut(&member) else { return };
+                match lane {
+                    LaneRef::Tribes(at) => {
+                        if let Some(found) = peer.tribes(at) {
+                            found.lost(conn, &self.shared, io);
+                        }
+                    }
+                    own => {
+                        if let Some(found) = peer.own(own) {
+                            found.lost(conn, &self.shared, io);
+                        }
+                    }
+                }
+            }
+            Some(Role::Leaving) | None => {}
+        }
+    }
+
+    fn paused(&mut self, conn: ConnId, io: &mut impl Io) {
+        match self.conns.get_mut(&conn) {
+            Some(Role::Accepted(accepted)) => {
+                accepted.paused(io);
+                let held = accepted.held_until;
+                self.dues.extend(held.map(|due| Reverse((due, Due::Release(conn)))));
+            }
+            Some(Role::Greeting(greeting)) => {
+                if let Some(worker) = greeting.moving_to {
+                    let (peer, read) = (greeting.peer, std::mem::take(&mut greeting.read));
+                    self.conns.remove(&conn);
+                    self.accepted_count -= 1;
+                    io.hand_over(conn, worker, peer, read);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn sent(
+        &mut self,
+        conn: ConnId,
+        batch: SendBatch,
+        result: Result<usize, Errno>,
+        io: &mut impl Io,
+    ) {
+        match self.conns.get_mut(&conn) {
+            Some(Role::Accepted(accepted)) => {
+                accepted.sent(batch, result, &self.crew.lines, &self.shared, io);
+                self.to_flush.push(conn);
+            }
+            // The refusal is out.
+            Some(Role::Greeting(_)) => self.leave(conn, false, io),
+            Some(Role::Stream(number)) => {
+                let number = *number;
+                let holds =
+                    self.inbound.get(number).is_some_and(|stream| stream.sent(batch, result, io));
+                if holds {
+                    self.to_flush.push(conn);
+                } else {
+                    self.receive_ended(conn, result.err(), io);
+                }
+            }
+            Some(Role::Lane { member, lane }) => {
+                let (member, lane) = (*member, *lane);
+                let Some(peer) = self.peers.get_mut(&member) else { return };
+                if let LaneRef::Tribes(at) = lane {
+                    let ask = peer.tribes(at).map_or(Ask::Nothing, |found| {
+                        found.sent(conn, batch, result, &self.shared, io)
+                    });
+                    self.ask(ask, member, lane);
+                } else if let Some(found) = peer.own(lane) {
+                    found.sent(conn, batch, result, &self.shared, io);
+                    self.to_pump.push((member, lane));
+                }
+            }
+            Some(Role::Leaving) | None => {}
+        }
+    }
+
     fn closed(&mut self, conn: ConnId, io: &mut impl Io) {
         match self.conns.remove(&conn) {
             Some(Role::Lane { member, lane }) => {
-                if let Some(peer) = self.peers.get_mut(&member) {
-                    let ask = peer.lanes[lane].closed(conn, &self.shared, io);
+                let Some(peer) = self.peers.get_mut(&member) else { return };
+                if let LaneRef::Tribes(at) = lane {
+                    let ask = peer
+                        .tribes(at)
+                        .map_or(Ask::Nothing, |found| found.closed(conn, &self.shared, io));
                     self.ask(ask, member, lane);
+                } else if let Some(found) = peer.own(lane) {
+                    found.closed(conn, io);
+                    self.to_pump.push((member, lane));
                 }
             }
             Some(Role::Accepted(mut accepted)) => {
@@ -247,11 +583,12 @@ impl WorkerCore {
                 self.orphans
                     .extend(accepted.running().map(|(sequence, seen)| ((conn, sequence), seen)));
             }
+            Some(Role::Greeting(_) | Role::Stream(_)) => self.accepted_count -= 1,
             Some(Role::Leaving) | None => {}
         }
     }
 
-    fn ask(&mut self, ask: Ask, member: MemberId, lane: usize) {
+    fn ask(&mut self, ask: Ask, member: MemberId, lane: LaneRef) {
         if ask == Ask::Pump {
             self.to_pump.push((member, lane));
         }
@@ -259,27 +596,59 @@ impl WorkerCore {
 
     fn expire(&mut self, io: &mut impl Io) {
         let now = io.now();
-        while let Some(Reverse((due, member, lane))) = self.deadlines.peek().copied() {
+        let mut looked = false;
+        while let Some(Reverse((due, what))) = self.dues.peek().copied() {
             if due > now {
                 break;
             }
-            self.deadlines.pop();
-            if let Some(peer) = self.peers.get_mut(&member) {
-                peer.lanes[lane].timer = None;
-                let ask = peer.lanes[lane].expire(&self.shared, io);
-                self.ask(ask, member, lane);
+            self.dues.pop();
+            match what {
+                Due::Lane(member, lane) => {
+                    let Some(peer) = self.peers.get_mut(&member) else { continue };
+                    if let LaneRef::Tribes(at) = lane {
+                        let Some(found) = peer.tribes(at) else { continue };
+                        found.timer = None;
+                        let ask = found.expire(&self.shared, io);
+                        self.ask(ask, member, lane);
+                    } else if let Some(found) = peer.own(lane) {
+                        found.timer = None;
+                        found.expire(&self.shared, io);
+                        self.to_pump.push((member, lane));
+                    }
+                }
+                Due::Stream(number) => {
+                    let Some(stream) = self.inbound.get(number) else { continue };
+                    looked = true;
+                    stream.timer = None;
+                    stream.look(now);
+                    self.to_flush.extend(stream.conn);
+                    self.watch(number);
+                }
+                Due::Greeting(conn) => {
+                    if let Some(Role::Greeting(greeting)) = self.conns.get(&conn)
+                        && greeting.until <= now
+                    {
+                        let peer = greeting.peer;
+                        let text = "nothing that tells its format within ackTimeout";
+                        self.broken(conn, peer, text, io);
+                    }
+                }
+                Due::Release(conn) => {
+                    if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn)
+                        && accepted.held_until == Some(due)
+                    {
+                        accepted.release_line(&self.crew.lines, &self.shared);
+                    }
+                }
+                Due::Drain(member) => {
+                    if self.peers.get(&member).is_some_and(|peer| peer.draining.is_some()) {
+                        self.cut(member, Status::Goodbye, io);
+                    }
+                }
             }
         }
-        while let Some(Reverse((due, conn))) = self.releases.peek().copied() {
-            if due > now {
-                break;
-            }
-            self.releases.pop();
-            if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn)
-                && accepted.held_until == Some(due)
-            {
-                accepted.release_line(&self.crew.lines, &self.shared);
-            }
+        if looked {
+            self.shared.set_oldest_since(self.index, self.inbound.oldest_since());
         }
     }
 
@@ -287,21 +656,49 @@ impl WorkerCore {
         let mut to_pump = std::mem::take(&mut self.to_pump);
         to_pump.sort_unstable();
         to_pump.dedup();
-        for (member, lane_index) in to_pump.drain(..) {
-            let Some(peer) = self.peers.get_mut(&member) else { continue };
-            let lane = &mut peer.lanes[lane_index];
-            if lane.pump(&self.shared, self.next_request, io) {
-                self.requests.insert(self.next_request, (member, lane_index));
-                self.next_request += 1;
-            }
-            if let Some(due) = lane.deadline()
-                && lane.timer.is_none_or(|set| due < set)
-            {
-                lane.timer = Some(due);
-                self.deadlines.push(Reverse((due, member, lane_index)));
-            }
+        for (member, lane) in to_pump.drain(..) {
+            self.pump_lane(member, lane, io);
         }
         self.to_pump = to_pump;
+    }
+
+    fn pump_lane(&mut self, member: MemberId, lane: LaneRef, io: &mut impl Io) {
+        let Some(peer) = self.peers.get_mut(&member) else { return };
+        let draining = peer.draining.is_some();
+        if draining && (peer.is_idle() || peer.conns().next().is_none()) {
+            self.cut(member, Status::Goodbye, io);
+            return;
+        }
+        if peer.change_over(&self.shared, io) {
+            for own in [LaneRef::Data, LaneRef::Reply] {
+                self.pump_lane(member, own, io);
+            }
+            return;
+        }
+        let request = self.next_request;
+        let shared = &self.shared;
+        let (asked, due) = match lane {
+            LaneRef::Tribes(at) => {
+                let Some(found) = peer.tribes(at) else { return };
+                let asked = found.pump(shared, request, io);
+                let due = found.deadline().filter(|due| found.timer.is_none_or(|set| *due < set));
+                found.timer = due.or(found.timer);
+                (asked, due)
+            }
+            own => {
+                let Some(found) = peer.own(own) else { return };
+                let asked = found.pump(shared, request, io);
+                let due =
+                    found.deadline(shared).filter(|due| found.timer.is_none_or(|set| *due < set));
+                found.timer = due.or(found.timer);
+                (asked, due)
+            }
+        };
+        if asked {
+            self.requests.insert(request, (member, lane));
+            self.next_request += 1;
+        }
+        self.dues.extend(due.map(|due| Reverse((due, Due::Lane(member, lane)))));
     }
 
     fn flush(&mut self, io: &mut impl Io) {
@@ -309,11 +706,43 @@ impl WorkerCore {
         to_flush.sort_unstable();
         to_flush.dedup();
         for conn in to_flush.drain(..) {
-            if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn) {
-                accepted.flush(&self.crew.lines, &self.shared, io);
+            match self.conns.get_mut(&conn) {
+                Some(Role::Accepted(accepted)) => {
+                    accepted.flush(&self.crew.lines, &self.shared, io);
+                }
+                Some(Role::Stream(number)) => {
+                    let number = *number;
+                    let Some(stream) = self.inbound.get(number) else { continue };
+                    if !stream.flush(&self.shared, io) {
+                        stream.detach(io.now());
+                        self.leave(conn, false, io);
+                    }
+                }
+                _ => {}
             }
         }
         self.to_flush = to_flush;
+    }
+
+    fn goodbye(&mut self, is_final: bool) {
+        for (member, peer) in &mut self.peers {
+            if let Some(reply) = peer.own(LaneRef::Reply) {
+                reply.say_goodbye(is_final);
+                self.to_pump.push((*member, LaneRef::Reply));
+            }
+        }
+    }
+
+    /// Looks at a stream that has news.
+    fn stream_news(
+        &mut self,
+        number: u64,
+        look: impl FnOnce(&mut super::stream::receiving::ReceiveStream),
+    ) {
+        if let Some(stream) = self.inbound.get(number) {
+            look(stream);
+            self.to_flush.extend(stream.conn);
+        }
     }
 }
 
@@ -328,10 +757,40 @@ impl Core for WorkerCore {
                 }
             }
             Order::Outcome { conn, sequence, status } => self.outcome(conn, sequence, status),
+            Order::Outcomes { stream } => self.stream_news(stream, |s| s.take_outcomes()),
+            Order::Granted { stream } => {
+                let shared = Arc::clone(&self.shared);
+                if self.inbound.get(stream).is_none() {
+                    shared.reservations.withdraw(stream);
+                }
+                self.stream_news(stream, |s| s.granted(&shared));
+            }
+            Order::Joined { stream, token } => self.stream_news(stream, |s| s.answer_join(token)),
+            Order::Newcomer { member } => self.newcomer(member),
+            Order::Seen { entry } => self.reply_lane(&entry),
+            Order::AskJoin { entry, token } => {
+                self.reply_lane(&entry);
+                if let Some(lane) =
+                    self.peers.get_mut(&entry.id).and_then(|peer| peer.own(LaneRef::Reply))
+                {
+                    lane.ask_join(token);
+                }
+            }
+            Order::Goodbye { is_final } => self.goodbye(is_final),
+            Order::Drain { entry } => {
+                if let Some(peer) = self.peers.get_mut(&entry.id) {
+                    let until = io.now().plus_ms(self.shared.bounds.ack_timeout_ms);
+                    peer.drain(until);
+                    self.dues.push(Reverse((until, Due::Drain(entry.id))));
+                    self.to_pump.push((entry.id, LaneRef::Data));
+                }
+            }
             Order::Resume { conn } => {
                 if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn) {
                     accepted.resume(io);
-                    self.releases.extend(accepted.held_until.map(|due| Reverse((due, conn))));
+                    let held = accepted.held_until;
+                    self.dues.extend(held.map(|due| Reverse((due, Due::Release(conn)))));
+                    self.to_flush.push(conn);
                 }
             }
             Order::Cut { entry, status } => self.cut(entry.id, status, io),
@@ -341,52 +800,24 @@ impl Core for WorkerCore {
     }
 
     fn event<I: Io>(&mut self, event: IoEvent<'_>, io: &mut I) {
-        let shared = Arc::clone(&self.shared);
-        let crew = Arc::clone(&self.crew);
         match event {
             IoEvent::Accepted { conn, peer } => self.accept(conn, peer, io),
-            IoEvent::HandedOver { conn, peer, .. } => self.accept(conn, peer, io),
+            IoEvent::HandedOver { conn, peer, read } => {
+                self.greet(conn, peer, io);
+                self.greeting(conn, &read, io);
+            }
             IoEvent::Connected { request, conn } => self.connected(request, conn, io),
-            IoEvent::ConnectFailed { request, error } => {
-                let Some((member, lane)) = self.requests.remove(&request) else { return };
-                if let Some(peer) = self.peers.get_mut(&member) {
-                    peer.lanes[lane].connect_failed(request, error, &shared, io);
-                    self.to_pump.push((member, lane));
-                }
-            }
-            IoEvent::Received { conn, bytes } => {
-                if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn) {
-                    accepted.received(bytes, &mut self.items, &crew.lines, &shared, io);
-                    shared.deliveries.push(&mut self.items);
-                    accepted.hold_back(&crew.lines, &shared, io);
-                    self.to_flush.push(conn);
-                } else if let Some((lane, member, index)) = self.lane(conn) {
-                    let ask = lane.received(conn, bytes, &shared, io);
-                    self.ask(ask, member, index);
-                }
-            }
-            IoEvent::ReceiveEnded { conn, error } => {
-                if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn) {
-                    accepted.receive_ended(error, &crew.lines, &shared, io);
-                } else if let Some((lane, ..)) = self.lane(conn) {
-                    lane.lost(conn, &shared, io);
-                }
-            }
-            IoEvent::Paused { conn } => {
-                if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn) {
-                    accepted.paused(io);
-                    self.releases.extend(accepted.held_until.map(|due| Reverse((due, conn))));
-                }
-            }
-            IoEvent::Sent { conn, batch, result } => {
-                if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn) {
-                    accepted.sent(batch, result, &crew.lines, &shared, io);
-                    self.to_flush.push(conn);
-                } else if let Some((lane, member, index)) = self.lane(conn) {
-                    let ask = lane.sent(conn, batch, result, &shared, io);
-                    self.ask(ask, member, index);
-                }
-            }
+            IoEvent::ConnectFailed { request, error } => self.connect_failed(request, error, io),
+            IoEvent::Received { conn, bytes } => match self.conns.get(&conn) {
+                Some(Role::Stream(number)) => self.stream_received(conn, *number, bytes, io),
+                Some(Role::Accepted(_)) => self.tribes_received(conn, bytes, io),
+                Some(Role::Lane { .. }) => self.lane_received(conn, bytes, io),
+                Some(Role::Greeting(_)) => self.greeting(conn, bytes, io),
+                Some(Role::Leaving) | None => {}
+            },
+            IoEvent::ReceiveEnded { conn, error } => self.receive_ended(conn, error, io),
+            IoEvent::Paused { conn } => self.paused(conn, io),
+            IoEvent::Sent { conn, batch, result } => self.sent(conn, batch, result, io),
             IoEvent::Closed { conn } => self.closed(conn, io),
         }
     }
@@ -398,9 +829,7 @@ impl Core for WorkerCore {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let lane = self.deadlines.peek().map(|Reverse((due, ..))| *due);
-        let release = self.releases.peek().map(|Reverse((due, _))| *due);
-        lane.into_iter().chain(release).min()
+        self.dues.peek().map(|Reverse((due, _))| *due)
     }
 
     fn is_finished(&self) -> bool {

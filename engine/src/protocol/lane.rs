@@ -64,6 +64,11 @@ enum State {
     Open {
         conn: ConnId,
     },
+    /// Our side is shut down; the member closes the other after its last delivery.
+    Finishing {
+        conn: ConnId,
+        until: Instant,
+    },
     /// Closed for the core, but the kernel may still hold a batch.
     Closing {
         conn: ConnId,
@@ -140,24 +145,49 @@ impl Lane {
         (busy || !self.queue.is_empty(), self.queued_bytes)
     }
 
+    /// Whether nothing is queued or unanswered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.writing.is_empty() && self.awaiting.is_none()
+    }
+
+    /// Ends the lane because the own format follows: in order, after what is queued. Returns whether
+    /// it has ended.
+    pub(crate) fn finish(&mut self, shared: &Shared, io: &mut impl Io) -> bool {
+        match self.state {
+            State::Open { conn } if self.is_idle() && !self.sending => {
+                io.shut_down_write(conn);
+                let until = io.now().plus_ms(shared.bounds.ack_timeout_ms);
+                self.state = State::Finishing { conn, until };
+                false
+            }
+            State::Idle | State::BackOff { .. } => self.is_idle(),
+            State::Connecting { .. } if self.is_idle() => {
+                // The connection closes when it comes: nobody wants it any more.
+                self.state = State::Idle;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it ever connected or tries to.
     pub(crate) fn is_used(&self) -> bool {
         self.state != State::Idle
     }
 
     pub(crate) fn push(&mut self, queued: Queued) {
-        self.queued_bytes += queued.message.frame_bytes();
+        self.queued_bytes += queued.message.tribes_frame_bytes();
         self.queue.push_back(queued);
     }
 
     fn pop(&mut self) -> Option<Queued> {
         let queued = self.queue.pop_front()?;
-        self.queued_bytes -= queued.message.frame_bytes();
+        self.queued_bytes -= queued.message.tribes_frame_bytes();
         Some(queued)
     }
 
     fn unpop(&mut self, queued: Queued) {
-        self.queued_bytes += queued.message.frame_bytes();
+        self.queued_bytes += queued.message.tribes_frame_bytes();
         self.queue.push_front(queued);
     }
 
@@ -252,8 +282,8 @@ impl Lane {
             if queued.message.outcome(queued.index).is_some() {
                 continue;
             }
-            batch_bytes += queued.message.frame_bytes();
-            batch.segments.extend(queued.message.frame.iter().cloned());
+            batch_bytes += queued.message.tribes_frame_bytes();
+            queued.message.tribes_segments(|segment| batch.segments.push(segment));
             let wants_answer = queued.message.mode != AckMode::None;
             self.writing.push_back(queued);
             if wants_answer {
@@ -300,7 +330,7 @@ impl Lane {
     fn account_sent(&mut self, taken_bytes: usize, shared: &Shared) {
         let mut left_bytes = self.front_sent_bytes + taken_bytes;
         while let Some(front) = self.writing.front() {
-            let frame_bytes = front.message.frame_bytes();
+            let frame_bytes = front.message.tribes_frame_bytes();
             if left_bytes < frame_bytes {
                 break;
             }
@@ -403,6 +433,16 @@ impl Lane {
     /// The connection is gone, by the peer or because of it. What is unanswered or not whole on
     /// the wire goes out again, first, on a new one.
     pub(crate) fn lost(&mut self, conn: ConnId, shared: &Shared, io: &mut impl Io) {
+        if let State::Finishing { conn: ours, .. } = self.state
+            && ours == conn
+        {
+            // As asked for: everything before was delivered.
+            self.unconfirmed_count = 0;
+            self.unsettled = false;
+            self.state = State::Closing { conn, retry: false };
+            io.close(conn, true);
+            return;
+        }
         if self.state != (State::Open { conn }) {
             return;
         }
@@ -447,9 +487,7 @@ impl Lane {
         let unconfirmed_count = std::mem::take(&mut self.unconfirmed_count);
         if unconfirmed_count > 0 {
             count(&shared.counters.unconfirmed_count, unconfirmed_count);
-            shared
-                .deliveries
-                .event(Event::Gap { member: self.member, messages_count: unconfirmed_count });
+            shared.gap(self.member, false, unconfirmed_count);
         }
         if std::mem::take(&mut self.unsettled) {
             self.back_off(if planted!(shared, NoSettling) { 0 } else { SETTLE_MS }, io);
@@ -465,14 +503,14 @@ impl Lane {
     /// When something is due here without anything happening.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let back_off = match self.state {
-            State::BackOff { until } => Some(until),
+            State::BackOff { until } | State::Finishing { until, .. } => Some(until),
             _ => None,
         };
         let waiting = [self.awaiting.as_ref(), self.writing.back(), self.queue.front()]
             .into_iter()
             .flatten()
             .filter(|queued| queued.message.mode != AckMode::None)
-            .map(|queued| queued.message.deadline);
+            .map(|queued| queued.message.manner.deadline);
         waiting.chain(back_off).min()
     }
 
@@ -480,8 +518,15 @@ impl Lane {
     /// would be credited to the next message.
     pub(crate) fn expire(&mut self, shared: &Shared, io: &mut impl Io) -> Ask {
         let now = io.now();
+        if let State::Finishing { conn, until } = self.state
+            && until <= now
+        {
+            // What it carried may be missing at the member: a Gap follows.
+            self.state = State::Closing { conn, retry: false };
+            io.close(conn, true);
+        }
         let is_late = |queued: &Queued| {
-            queued.message.mode != AckMode::None && queued.message.deadline <= now
+            queued.message.mode != AckMode::None && queued.message.manner.deadline <= now
         };
         let kept = std::mem::take(&mut self.queue);
         self.queued_bytes = 0;
@@ -490,7 +535,7 @@ impl Lane {
                 let open = matches!(self.state, State::Open { .. });
                 queued.end(if open { Status::Timeout } else { Status::Unreachable }, shared);
             } else {
-                self.queued_bytes += queued.message.frame_bytes();
+                self.queued_bytes += queued.message.tribes_frame_bytes();
                 self.queue.push_back(queued);
             }
         }
@@ -520,21 +565,18 @@ impl Lane {
         for queued in self.awaiting.take().into_iter().chain(on_wire).chain(unsent) {
             queued.end(status, shared);
         }
-        if let State::Open { conn } = self.state {
+        if let State::Open { conn } | State::Finishing { conn, .. } = self.state {
             io.close(conn, true);
         }
         self.state = State::Idle;
     }
 
-    /// Where the member listens.
-    pub(crate) const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// The open connection, or the one that is being closed.
     pub(crate) fn conn(&self) -> Option<ConnId> {
         match self.state {
-            State::Open { conn } | State::Closing { conn, .. } => Some(conn),
+            State::Open { conn } | State::Finishing { conn, .. } | State::Closing { conn, .. } => {
+                Some(conn)
+            }
             _ => None,
         }
     }

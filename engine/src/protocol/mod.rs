@@ -2,7 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod accepted;
+mod back_off;
 pub mod core;
+mod inbound;
 mod lane;
 pub mod lately;
 pub mod membership;
+mod peer;
+pub mod stream;

@@ -107,7 +107,7 @@ impl<'a> Writer<'a> {
                 }
             }),
             // reserved 8, member 8, messages 8.
-            Event::Gap { member, messages_count } => self.record(GAP, |record| {
+            Event::Gap { member, messages_count, .. } => self.record(GAP, |record| {
                 record.put(&[0; 8]);
                 record.put(&member.to_bits().to_ne_bytes());
                 record.put(&messages_count.to_ne_bytes());

@@ -177,6 +177,11 @@ impl Membership {
         match input {
             Input::Datagram { bytes, from } => self.datagram(bytes, from, now, out),
             Input::ProbeEnded { probe, result } => self.probe_ended(probe, result, now, out),
+            Input::Evidence { identity, evidence: Evidence::Ended(cause) } => {
+                if self.known.get(identity).is_some_and(|known| known.is_member) {
+                    self.gone(&identity.clone(), cause, now, out);
+                }
+            }
             Input::Evidence { identity, evidence } => {
                 // A member that cannot be connected to is refused at once; one that does not
                 // acknowledge has to show that its process runs.
@@ -507,7 +512,11 @@ impl Membership {
     }
 
     fn gone(&mut self, identity: &Identity, cause: Status, now: Instant, out: &mut Vec<Output>) {
-        if cause != Status::Refused || self.is_static(identity) {
+        let comes_back = matches!(
+            cause,
+            Status::Refused | Status::Stalled | Status::WrongIncarnation | Status::Protocol
+        );
+        if !comes_back || self.is_static(identity) {
             self.cut(identity, cause, now, out);
             return;
         }

@@ -1,0 +1,40 @@
+//! Pauses before a lane connects again.
+
+use crate::ids::Instant;
+
+const FIRST_MS: u64 = 50;
+const MOST_MS: u64 = 1_000;
+
+/// The pauses of one lane: none after a connection that worked for a while, else doubling from 50 ms
+/// to 1 s.
+#[derive(Debug, Default)]
+pub(super) struct BackOff {
+    failures_count: u32,
+    connected: Option<Instant>,
+}
+
+impl BackOff {
+    /// A connection is open and answered.
+    pub(super) fn connected(&mut self, now: Instant) {
+        self.connected = Some(now);
+    }
+
+    /// An attempt failed: when to try again.
+    pub(super) fn next(&mut self, now: Instant) -> Instant {
+        let pause_ms = (FIRST_MS << self.failures_count.min(8)).min(MOST_MS);
+        self.failures_count += 1;
+        now.plus_ms(pause_ms)
+    }
+
+    /// A connection was lost: when to try again, `None` for at once.
+    pub(super) fn after_loss(&mut self, now: Instant) -> Option<Instant> {
+        if let Some(since) = self.connected.take()
+            && (now.ms_since(since) > MOST_MS || self.failures_count == 0)
+        {
+            // It worked: this is no peer that accepts and closes in a circle. But the next one may.
+            self.failures_count = u32::from(now.ms_since(since) <= MOST_MS);
+            return None;
+        }
+        Some(self.next(now))
+    }
+}

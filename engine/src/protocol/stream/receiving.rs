@@ -1,0 +1,792 @@
+//! A stream from a member: frames in, deliveries out, acknowledgements back.
+//!
+//! The state outlives the connections that carry the stream: a hello for the same epoch goes on
+//! where the engine stopped, a newer epoch begins anew.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ringtribe_wire::native::{
+    Ack, AckEntry, Close, DataHead, Echo, Envelope, Frame, Hello, HelloAck, HelloStatus,
+    MAX_FRAME_BYTES, Step, decode, flags,
+};
+use ringtribe_wire::tribes::options;
+
+use crate::buffer::{Buffer, BufferMut};
+use crate::delivery::{Incoming, Item, LineId, Origin};
+use crate::ids::{BootId, Epoch, Instant};
+use crate::io::{ConnId, Errno, Io, SendBatch};
+use crate::shared::{Shared, count, planted};
+use crate::status::Status;
+
+use super::greeting::Refusal;
+use super::outcomes::StreamOutcomes;
+use super::reassembly::Reassembly;
+use super::reservation::Reservation;
+
+/// Least window of a stream, bytes.
+const LEAST_WINDOW_BYTES: u64 = 256 << 10;
+/// Failed outcomes that a sender may leave unconfirmed.
+const UNCONFIRMED_LIMIT_COUNT: usize = 65_536;
+/// Outcomes that nobody waits for are acknowledged after this at the latest.
+const QUIET_MS: u64 = 50;
+
+/// A message without an outcome that was reported.
+#[derive(Debug)]
+struct Unfinished {
+    sequence: u64,
+    credit_bytes: u64,
+    wants_outcome: bool,
+    since: Instant,
+    status: Option<Status>,
+    /// Its failure stands in an ack of this connection.
+    reported: bool,
+}
+
+/// What a frame asks its worker to do beside delivering.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// The sender asks for the join barrier.
+    Join { token: u64 },
+    /// The sender leaves.
+    Goodbye { is_final: bool },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct ReceiveStream {
+    /// Number in the node; owner of its lines.
+    pub(crate) number: u64,
+    pub(crate) boot_id: BootId,
+    pub(crate) stream: u16,
+    streams: u16,
+    worker: u16,
+    epoch: Epoch,
+    pub(crate) conn: Option<ConnId>,
+    pub(crate) peer: SocketAddr,
+    package: Arc<[u8]>,
+    partial: Option<BufferMut>,
+    received: u64,
+    /// Bytes as the credit counts them: that came, that are done with, that may come.
+    counted_bytes: u64,
+    finished_bytes: u64,
+    limit_bytes: u64,
+    granted: u64,
+    unfinished: VecDeque<Unfinished>,
+    /// Outcomes that no ack of this connection has said.
+    news: Vec<(u64, Status)>,
+    /// Failed outcomes that the sender has not confirmed, in the order of the acks.
+    unconfirmed: VecDeque<(u64, Status)>,
+    confirmed_count: u64,
+    open: Option<Reassembly>,
+    outcomes: Arc<StreamOutcomes>,
+    taken: Vec<(u64, Status)>,
+    entries: Vec<AckEntry>,
+    /// All outcomes above this point are due, on a new connection.
+    report_from: Option<u64>,
+    ack_due: bool,
+    control: Vec<u8>,
+    sending: bool,
+    /// Closes when what is due is out.
+    ending: bool,
+    next_look: Option<Instant>,
+    /// When its last connection ended.
+    pub(crate) idle_since: Option<Instant>,
+    pub(crate) timer: Option<Instant>,
+}
+
+impl ReceiveStream {
+    /// A stream that a hello begins.
+    pub(crate) fn new(number: u64, worker: u16, hello: &Hello<'_>, peer: SocketAddr) -> Self {
+        Self {
+            number,
+            boot_id: BootId(hello.boot_id),
+            stream: hello.stream,
+            streams: hello.streams,
+            worker,
+            epoch: Epoch(hello.epoch),
+            conn: None,
+            peer,
+            package: hello.member_package.into(),
+            partial: None,
+            received: 0,
+            counted_bytes: 0,
+            finished_bytes: 0,
+            limit_bytes: 0,
+            granted: 0,
+            unfinished: VecDeque::new(),
+            news: Vec::new(),
+            unconfirmed: VecDeque::new(),
+            confirmed_count: 0,
+            open: None,
+            outcomes: Arc::new(StreamOutcomes::new(worker, number)),
+            taken: Vec::new(),
+            entries: Vec::new(),
+            report_from: None,
+            ack_due: false,
+            control: Vec::new(),
+            sending: false,
+            ending: false,
+            next_look: None,
+            idle_since: None,
+            timer: None,
+        }
+    }
+
+    /// Whether a hello may go on with this stream, or begin a new epoch of it.
+    pub(crate) fn judge(&self, hello: &Hello<'_>) -> Result<(), Refusal> {
+        let refuse = |status, reason: &str| Err(Refusal { status, reason: reason.into() });
+        let epoch = Epoch(hello.epoch);
+        if epoch < self.epoch {
+            return refuse(HelloStatus::OldEpoch, "a newer epoch of this link is known");
+        }
+        if epoch == self.epoch && hello.next_sequence <= self.received {
+            return refuse(HelloStatus::Reset, "more was received than was ever sent");
+        }
+        if epoch > self.epoch && hello.next_sequence > 1 {
+            return refuse(HelloStatus::Reset, "an epoch that did not begin here goes on");
+        }
+        Ok(())
+    }
+
+    /// A hello that was judged: the connection carries the stream from now on. Returns the
+    /// connection that did before.
+    pub(crate) fn attach(
+        &mut self,
+        conn: ConnId,
+        hello: &Hello<'_>,
+        peer: SocketAddr,
+        shared: &Shared,
+    ) -> Option<ConnId> {
+        let former = self.conn.replace(conn);
+        if Epoch(hello.epoch) > self.epoch {
+            self.begin(Epoch(hello.epoch), shared);
+        }
+        self.peer = peer;
+        self.idle_since = None;
+        if *self.package != *hello.member_package {
+            self.package = hello.member_package.into();
+        }
+        self.partial = None;
+        self.control.clear();
+        self.sending = false;
+        self.ending = false;
+        self.confirmed_count = 0;
+        self.take_outcomes();
+        self.news.clear();
+        let failed_first = self.unconfirmed.iter().map(|(sequence, _)| *sequence).min();
+        let applied = self.applied().min(failed_first.map_or(u64::MAX, |first| first - 1));
+        self.report_from = Some(applied);
+        self.ack_due = applied < self.received;
+        self.raise_limit(shared);
+        let answer = HelloAck {
+            status: HelloStatus::Ok,
+            boot_id: shared.boot_id.0,
+            epoch: self.epoch.0,
+            received: self.received,
+            applied,
+            credit: self.limit_bytes,
+            granted: self.granted,
+            #[allow(clippy::cast_possible_truncation, reason = "64 KiB")]
+            max_frame_bytes: MAX_FRAME_BYTES as u32,
+            reason: b"",
+        };
+        answer.encode(&mut self.control);
+        former
+    }
+
+    /// What belongs to the former epoch ends; what is with pollers goes on there.
+    fn begin(&mut self, epoch: Epoch, shared: &Shared) {
+        self.drop_open(shared);
+        self.epoch = epoch;
+        self.received = 0;
+        self.counted_bytes = 0;
+        self.finished_bytes = 0;
+        self.limit_bytes = 0;
+        self.granted = 0;
+        self.unfinished.clear();
+        self.unconfirmed.clear();
+        self.outcomes = Arc::new(StreamOutcomes::new(self.worker, self.number));
+    }
+
+    /// An unfinished message will never be whole.
+    pub(crate) fn drop_open(&mut self, shared: &Shared) {
+        let Some(open) = self.open.take() else { return };
+        if open.reservation.is_none() {
+            shared.reservations.withdraw(self.number);
+        }
+        if let Some(line) = open.line {
+            shared.deliveries.fill(line, open.first, None);
+        }
+    }
+
+    /// Bytes came. What is whole goes into `items`.
+    pub(crate) fn received(
+        &mut self,
+        mut bytes: &[u8],
+        items: &mut Vec<Item>,
+        asked: &mut Vec<Asked>,
+        shared: &Shared,
+        now: Instant,
+    ) -> Result<(), String> {
+        count(&shared.counters.received_bytes, bytes.len() as u64);
+        let mut sink = Sink { items, asked, shared, now };
+        while !bytes.is_empty() {
+            let Some(mut partial) = self.partial.take() else {
+                match decoded(bytes)? {
+                    Step::Frame { frame, consumed_bytes } => {
+                        self.frame(&frame, consumed_bytes, None, &mut sink)?;
+                        bytes = &bytes[consumed_bytes..];
+                    }
+                    Step::NeedMore { frame_bytes } => {
+                        let mut partial =
+                            BufferMut::with_capacity(frame_bytes.unwrap_or(0).max(bytes.len()));
+                        partial.vec().extend_from_slice(bytes);
+                        self.partial = Some(partial);
+                        return Ok(());
+                    }
+                }
+                continue;
+            };
+            let have_bytes = partial.vec().len();
+            let want_bytes = match decoded(partial.vec())? {
+                Step::NeedMore { frame_bytes } => {
+                    frame_bytes.unwrap_or(ringtribe_wire::native::COMMON_BYTES)
+                }
+                Step::Frame { .. } => return Err("a frame that was left over".into()),
+            };
+            let take_bytes = bytes.len().min(want_bytes - have_bytes);
+            partial.vec().extend_from_slice(&bytes[..take_bytes]);
+            bytes = &bytes[take_bytes..];
+            if matches!(decoded(partial.vec())?, Step::NeedMore { .. }) {
+                self.partial = Some(partial);
+                continue;
+            }
+            let whole = partial.freeze();
+            if let Step::Frame { frame, consumed_bytes } = decoded(whole.as_slice())? {
+                self.frame(&frame, consumed_bytes, Some(&whole), &mut sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(
+        &mut self,
+        frame: &Frame<'_>,
+        frame_bytes: usize,
+        whole: Option<&Buffer>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), String> {
+        match frame {
+            Frame::Data { head, body } => self.data(head, body, frame_bytes, whole, sink),
+            Frame::Gap(gap) => {
+                if !self.is_next(gap.sequence, sink.shared)? {
+                    return Ok(());
+                }
+                self.pay(frame_bytes as u64)?;
+                self.finished_bytes += frame_bytes as u64;
+                sink.shared.gap_from(self.boot_id, gap.refused);
+                Ok(())
+            }
+            Frame::Confirm { count } => {
+                let new_count = count.saturating_sub(self.confirmed_count);
+                let new_count = usize::try_from(new_count).unwrap_or(usize::MAX);
+                if new_count > self.unconfirmed.len() {
+                    return Err(format!(
+                        "a confirmation of {count} outcomes that were not reported"
+                    ));
+                }
+                self.unconfirmed.drain(..new_count);
+                self.confirmed_count = *count;
+                Ok(())
+            }
+            Frame::Echo(echo) => {
+                let oldest_ms = self.oldest_ms(sink.now);
+                if self.control.len() < MAX_FRAME_BYTES {
+                    let echo = Echo { oldest_ms, token: echo.token, ..Echo::default() };
+                    self.control.extend(echo.encode(true));
+                }
+                Ok(())
+            }
+            Frame::Join { token } => {
+                sink.asked.push(Asked::Join { token: *token });
+                Ok(())
+            }
+            Frame::Goodbye(goodbye) => {
+                sink.asked.push(Asked::Goodbye { is_final: goodbye.is_final });
+                Ok(())
+            }
+            Frame::Close(close) => Err(format!(
+                "a close with status {}: {}",
+                close.code,
+                String::from_utf8_lossy(close.text).escape_debug()
+            )),
+            Frame::Optional { .. } => Ok(()),
+            Frame::Ack(_) | Frame::EchoReply(_) | Frame::Joined { .. } => {
+                Err("a frame that belongs on the other direction".into())
+            }
+        }
+    }
+
+    /// Whether a frame is the next one; one that was seen before is acknowledged again.
+    fn is_next(&mut self, sequence: u64, shared: &Shared) -> Result<bool, String> {
+        self.ack_due = true;
+        if sequence <= self.received {
+            count(&shared.counters.duplicates_count, 1);
+            return Ok(planted!(shared, DuplicateDelivered) && sequence == self.received);
+        }
+        if sequence != self.received + 1 {
+            return Err(format!("frame {sequence} where {} comes next", self.received + 1));
+        }
+        self.received = sequence;
+        count(&shared.counters.frames_received_count, 1);
+        Ok(true)
+    }
+
+    fn pay(&mut self, bytes: u64) -> Result<(), String> {
+        self.counted_bytes += bytes;
+        if self.counted_bytes > self.limit_bytes {
+            return Err(format!(
+                "{} bytes where its credit is {}",
+                self.counted_bytes, self.limit_bytes
+            ));
+        }
+        Ok(())
+    }
+
+    fn data(
+        &mut self,
+        head: &DataHead,
+        body: &[u8],
+        frame_bytes: usize,
+        whole: Option<&Buffer>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), String> {
+        if !self.is_next(head.sequence, sink.shared)? {
+            return Ok(());
+        }
+        let is_first = head.flags & flags::FIRST != 0;
+        let is_last = head.flags & flags::LAST != 0;
+        if !is_first {
+            let Some(open) = &mut self.open else {
+                return Err("a later frame of a message that has no first one".into());
+            };
+            open.add(head.place as usize, body, is_last)?;
+            if is_last && let Some(open) = self.open.take() {
+                self.finish_open(open, head, sink)?;
+            }
+            return Ok(());
+        }
+        self.pay(frame_bytes as u64)?;
+        let line = (head.key != 0).then_some(LineId { owner: self.number, key: head.key });
+        if is_last {
+            if head.place as usize != body.len() {
+                return Err(format!("a message of {} bytes that says {}", body.len(), head.place));
+            }
+            let (buffer, at) = match whole {
+                Some(whole) => (whole.clone(), frame_bytes - body.len()),
+                None => (Buffer::copy_of(body), 0),
+            };
+            return self.deliver(
+                head.flags,
+                head,
+                buffer,
+                at,
+                frame_bytes as u64,
+                None,
+                line,
+                sink,
+            );
+        }
+        let whole_bytes = head.place as usize;
+        let shared = sink.shared;
+        let most_bytes = shared.bounds.max_message_bytes + ringtribe_wire::native::ENVELOPE_BYTES;
+        if whole_bytes > most_bytes || body.is_empty() || body.len() >= whole_bytes {
+            return Err(format!(
+                "a message of {whole_bytes} bytes whose first frame has {}; at most {most_bytes} are \
+                 taken (maxMessageBytes)",
+                body.len()
+            ));
+        }
+        if self.open.is_some() {
+            return Err("a second message in several frames before the first ended".into());
+        }
+        let (first, credit_bytes) = (head.sequence, frame_bytes as u64);
+        if let Some(line) = line {
+            shared.deliveries.reserve(line, first);
+        }
+        self.open = Some(Reassembly::new(
+            first,
+            head.key,
+            head.flags,
+            whole_bytes,
+            credit_bytes,
+            line,
+            body,
+        ));
+        if let Some(room) = shared.reservations.ask(self.worker, self.number, whole_bytes) {
+            self.grant(room);
+        }
+        Ok(())
+    }
+
+    fn grant(&mut self, room: Reservation) {
+        if let Some(open) = &mut self.open {
+            open.reservation = Some(room);
+            self.granted = open.first;
+            self.ack_due = true;
+        }
+    }
+
+    /// Room may be there for the message that is open.
+    pub(crate) fn granted(&mut self, shared: &Shared) {
+        if let Some(room) = shared.reservations.claim(self.number) {
+            self.grant(room);
+        }
+    }
+
+    fn finish_open(
+        &mut self,
+        open: Reassembly,
+        head: &DataHead,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), String> {
+        if open.key != head.key {
+            return Err("frames of one message with two keys".into());
+        }
+        let (first, line, credit_bytes) = (open.first, open.line, open.credit_bytes);
+        let flags = open.flags;
+        let (buffer, room) = open.finish();
+        let before_count = sink.items.len();
+        self.deliver(flags, head, buffer, 0, credit_bytes, room, line, sink)?;
+        if let Some(line) = line
+            && let Some(item) = sink.items.drain(before_count..).next()
+        {
+            sink.shared.deliveries.fill(line, first, Some(item));
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one message")]
+    fn deliver(
+        &mut self,
+        flags: u16,
+        head: &DataHead,
+        buffer: Buffer,
+        body_from: usize,
+        credit_bytes: u64,
+        reservation: Option<Reservation>,
+        line: Option<LineId>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), String> {
+        let body = &buffer.as_slice()[body_from..];
+        let wants_received = flags & flags::WANT_RECEIVED != 0;
+        let wants_applied = flags & flags::WANT_APPLIED != 0;
+        let (envelope, payload_bytes) = if flags & flags::ENVELOPE != 0 {
+            let (envelope, payload) =
+                Envelope::split(body).ok_or("a message that is shorter than its envelope")?;
+            (envelope, payload.len())
+        } else {
+            let acks = if wants_applied {
+                options::USE_ACK | options::SYNCHRONIZED_ACK
+            } else if wants_received {
+                options::USE_ACK
+            } else {
+                options::ASYNCHRONOUS
+            };
+            (Envelope { options: options::BYTE_MESSAGE | acks, ..Envelope::default() }, body.len())
+        };
+        let payload_end = buffer.as_slice().len();
+        let sequence = head.sequence;
+        let early = planted!(sink.shared, AckBeforeApply);
+        self.unfinished.push_back(Unfinished {
+            sequence,
+            credit_bytes,
+            wants_outcome: wants_applied,
+            since: sink.now,
+            status: early.then_some(Status::Ok),
+            reported: false,
+        });
+        self.next_look.get_or_insert(sink.now.plus_ms(QUIET_MS));
+        sink.items.push(Item {
+            incoming: Incoming {
+                sender: Arc::clone(&self.package),
+                options: envelope.options,
+                timestamp_ms: envelope.timestamp_ms,
+                unique_id: envelope.unique_id,
+                buffer,
+                payload_start: payload_end - payload_bytes,
+                payload_end,
+            },
+            origin: Origin::Stream {
+                sequence,
+                wants_outcome: wants_applied,
+                outcomes: Arc::clone(&self.outcomes),
+                reservation,
+            },
+            line: if planted!(sink.shared, AnyLane) { None } else { line },
+            reply: flags & flags::REPLY != 0,
+            short: flags & flags::SHORT != 0,
+        });
+        Ok(())
+    }
+
+    /// Takes what pollers have reported.
+    pub(crate) fn take_outcomes(&mut self) {
+        let mut taken = std::mem::take(&mut self.taken);
+        self.outcomes.take(&mut taken);
+        for (sequence, status) in taken.drain(..) {
+            let Ok(at) =
+                self.unfinished.binary_search_by_key(&sequence, |message| message.sequence)
+            else {
+                continue;
+            };
+            let message = &mut self.unfinished[at];
+            if message.status.is_some() {
+                continue;
+            }
+            // Who does not wait for it is not told of a failure.
+            let status = if message.wants_outcome { status } else { Status::Ok };
+            message.status = Some(status);
+            self.finished_bytes += message.credit_bytes;
+            self.news.push((sequence, status));
+            self.ack_due = true;
+        }
+        self.taken = taken;
+        self.pop_finished();
+    }
+
+    fn pop_finished(&mut self) {
+        while self
+            .unfinished
+            .front()
+            .is_some_and(|front| front.status.is_some_and(|s| s.is_ok() || front.reported))
+        {
+            self.unfinished.pop_front();
+        }
+    }
+
+    /// All messages up to here have an outcome that the sender knows or learns with this point.
+    fn applied(&self) -> u64 {
+        self.unfinished.front().map_or(self.received, |front| front.sequence - 1)
+    }
+
+    fn oldest_ms(&self, now: Instant) -> u32 {
+        let pending = self.unfinished.iter().find(|message| message.status.is_none());
+        let age_ms = pending.map_or(0, |message| now.ms_since(message.since));
+        u32::try_from(age_ms).unwrap_or(u32::MAX)
+    }
+
+    fn raise_limit(&mut self, shared: &Shared) {
+        let members_count = shared.directory.members_count().max(1) as u64;
+        let share = shared.bounds.max_receive_bytes as u64
+            / (members_count * u64::from(self.streams.max(1)));
+        let window = share.max(LEAST_WINDOW_BYTES);
+        self.limit_bytes = self.limit_bytes.max(self.finished_bytes + window);
+    }
+
+    /// Writes what is due. Returns false when the connection should close, everything being out.
+    pub(crate) fn flush(&mut self, shared: &Shared, io: &mut impl Io) -> bool {
+        let Some(conn) = self.conn else { return true };
+        if self.sending {
+            return true;
+        }
+        let mut out = BufferMut::with_capacity(1 << 10);
+        out.vec().append(&mut self.control);
+        if std::mem::take(&mut self.ack_due) {
+            self.put_acks(out.vec(), io.now(), shared);
+        }
+        if out.vec().is_empty() {
+            return !self.ending;
+        }
+        self.sending = true;
+        io.send(conn, SendBatch { segments: vec![out.freeze().into()], skip_bytes: 0 });
+        true
+    }
+
+    fn put_acks(&mut self, out: &mut Vec<u8>, now: Instant, shared: &Shared) {
+        self.raise_limit(shared);
+        self.pop_finished();
+        let from = self.report_from.take();
+        let applied = from.unwrap_or_else(|| self.applied());
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.clear();
+        if from.is_some() {
+            self.report_all(applied, &mut entries);
+        } else {
+            self.report_news(applied, &mut entries);
+        }
+        let ack = Ack {
+            received: self.received,
+            applied,
+            credit: self.limit_bytes,
+            granted: self.granted,
+            oldest_ms: self.oldest_ms(now),
+            entries: &[],
+        };
+        let mut rest = entries.as_slice();
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(Ack::ENTRIES_LIMIT_COUNT));
+            count(&shared.counters.acks_sent_count, 1);
+            ack.encode(now, out);
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        self.entries = entries;
+    }
+
+    /// The outcomes above the point that no ack of this connection has said.
+    fn report_news(&mut self, applied: u64, entries: &mut Vec<AckEntry>) {
+        let mut news = std::mem::take(&mut self.news);
+        news.retain(|(sequence, _)| *sequence > applied);
+        news.sort_unstable_by_key(|(sequence, _)| *sequence);
+        for (sequence, status) in news.drain(..) {
+            add_entry(entries, applied, sequence, sequence + 1, status);
+            if !status.is_ok() {
+                self.reported(sequence, status);
+            }
+        }
+        self.news = news;
+    }
+
+    /// Everything above the point, as a new connection needs it.
+    fn report_all(&mut self, applied: u64, entries: &mut Vec<AckEntry>) {
+        self.news.clear();
+        let mut failed: Vec<(u64, Status)> = self.unconfirmed.drain(..).collect();
+        for message in &mut self.unfinished {
+            if let Some(status) = message.status.filter(|status| !status.is_ok()) {
+                failed.push((message.sequence, status));
+                message.reported = true;
+            }
+        }
+        failed.sort_unstable_by_key(|(sequence, _)| *sequence);
+        failed.dedup_by_key(|(sequence, _)| *sequence);
+        let pending = self.unfinished.iter().filter(|message| message.status.is_none());
+        let mut exceptions: Vec<(u64, Option<Status>)> = pending
+            .map(|message| (message.sequence, None))
+            .chain(failed.iter().map(|(sequence, status)| (*sequence, Some(*status))))
+            .collect();
+        exceptions.sort_unstable_by_key(|(sequence, _)| *sequence);
+        let mut next = applied + 1;
+        for (sequence, status) in exceptions {
+            if sequence > next {
+                add_entry(entries, applied, next, sequence, Status::Ok);
+            }
+            if let Some(status) = status {
+                add_entry(entries, applied, sequence, sequence + 1, status);
+            }
+            next = sequence + 1;
+        }
+        // A message that is open has its outcome still to come; its frames so far are no messages.
+        if self.received >= next {
+            add_entry(entries, applied, next, self.received + 1, Status::Ok);
+        }
+        self.unconfirmed.extend(failed);
+        self.ack_due = true;
+    }
+
+    fn reported(&mut self, sequence: u64, status: Status) {
+        self.unconfirmed.push_back((sequence, status));
+        if let Ok(at) = self.unfinished.binary_search_by_key(&sequence, |m| m.sequence) {
+            self.unfinished[at].reported = true;
+        }
+    }
+
+    /// Whether the sender leaves too much unconfirmed.
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.unconfirmed.len() > UNCONFIRMED_LIMIT_COUNT
+    }
+
+    /// A send has ended; false if the connection broke.
+    pub(crate) fn sent(
+        &mut self,
+        mut batch: SendBatch,
+        result: Result<usize, Errno>,
+        io: &mut impl Io,
+    ) -> bool {
+        self.sending = false;
+        match (result, self.conn) {
+            (Ok(sent_bytes), Some(conn)) if batch.advance(sent_bytes) => {
+                self.sending = true;
+                io.send(conn, batch);
+                true
+            }
+            (result, _) => result.is_ok(),
+        }
+    }
+
+    /// Answers a question of the join barrier.
+    pub(crate) fn answer_join(&mut self, token: u64) {
+        self.control.extend(Frame::encode_join(token, true));
+    }
+
+    /// Says why the connection closes; it does when that is out.
+    pub(crate) fn end(&mut self, status: Status, text: &str) {
+        let close = Close { code: status.number(), sequence: self.received, text: text.as_bytes() };
+        close.encode(&mut self.control);
+        self.ending = true;
+    }
+
+    /// The connection is gone.
+    pub(crate) fn detach(&mut self, now: Instant) {
+        self.conn = None;
+        self.partial = None;
+        self.sending = false;
+        self.control.clear();
+        self.idle_since = Some(now);
+    }
+
+    /// When it should be looked at though nothing happens.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.next_look
+    }
+
+    /// Looks for outcomes that nobody waits for.
+    pub(crate) fn look(&mut self, now: Instant) {
+        if self.next_look.is_some_and(|due| due <= now) {
+            self.take_outcomes();
+            let more = !self.unfinished.is_empty();
+            self.next_look = more.then(|| now.plus_ms(QUIET_MS));
+        }
+    }
+
+    /// Since when the oldest message waits for its outcome.
+    pub(crate) fn oldest_since(&self) -> Option<Instant> {
+        self.unfinished.iter().find(|m| m.status.is_none()).map(|message| message.since)
+    }
+
+    /// Whether nothing of it is needed: no connection, and no message without an outcome.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.conn.is_none() && self.unfinished.is_empty()
+    }
+}
+
+fn decoded(bytes: &[u8]) -> Result<Step<'_>, String> {
+    decode(bytes, MAX_FRAME_BYTES).map_err(|error| error.to_string())
+}
+
+/// What frames produce.
+struct Sink<'a> {
+    items: &'a mut Vec<Item>,
+    asked: &'a mut Vec<Asked>,
+    shared: &'a Shared,
+    now: Instant,
+}
+
+/// Adds the outcome of frames `from..to`, to the last entry if it follows it.
+#[allow(clippy::cast_possible_truncation, reason = "credit bounds what is above the point")]
+fn add_entry(entries: &mut Vec<AckEntry>, applied: u64, from: u64, to: u64, status: Status) {
+    let (offset, number) = ((from - applied) as u32, status.number());
+    let added = (to - from) as u32;
+    if let Some(last) = entries.last_mut()
+        && last.status == number
+        && last.offset + last.count == offset
+    {
+        last.count += added;
+        return;
+    }
+    entries.push(AckEntry { offset, count: added, status: number, cause: 0 });
+}
