@@ -215,6 +215,9 @@ impl WorkerCore {
             }
         }
         for conn in leaving {
+            if let Some(Role::Stream(number)) = self.conns.get(&conn) {
+                self.watch(*number);
+            }
             self.leave(conn, false, io);
         }
     }
@@ -482,6 +485,7 @@ impl WorkerCore {
                         io.report(entry.id, Evidence::ConnectionLost);
                     }
                 }
+                self.watch(number);
                 self.leave(conn, error.is_some(), io);
             }
             Some(Role::Lane { member, lane }) => {
@@ -620,7 +624,7 @@ impl WorkerCore {
                     let Some(stream) = self.inbound.get(number) else { continue };
                     looked = true;
                     stream.timer = None;
-                    stream.look(now);
+                    stream.look(now, &self.shared);
                     self.to_flush.extend(stream.conn);
                     self.watch(number);
                 }
@@ -715,6 +719,7 @@ impl WorkerCore {
                     let Some(stream) = self.inbound.get(number) else { continue };
                     if !stream.flush(&self.shared, io) {
                         stream.detach(io.now());
+                        self.watch(number);
                         self.leave(conn, false, io);
                     }
                 }

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringtribe::delivery::Delivery;
+use ringtribe::directory::Incarnation;
 use ringtribe::ids::{BootId, Instant, MemberId};
 use ringtribe::io::{ConnId, IoEvent};
 use ringtribe::order::{Order, Orders};
@@ -102,6 +103,7 @@ struct World {
     calm: bool,
     /// No fault was asked for.
     kind: bool,
+    formats: Formats,
     planted: Option<Planted>,
     queue: BinaryHeap<std::cmp::Reverse<(u64, u64)>>,
     happenings: BTreeMap<u64, Happening>,
@@ -127,6 +129,34 @@ fn node_of(address: SocketAddr) -> usize {
     usize::from(address.port().saturating_sub(4000))
 }
 
+/// Which nodes of a history speak the own format; between the others, and towards them, it is Tribes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Formats {
+    Own,
+    Tribes,
+    /// The last node does not speak it.
+    Mixed,
+}
+
+impl Formats {
+    /// Most histories are about the own format.
+    const fn of(seed: u64) -> Self {
+        match seed / 5 % 4 {
+            0 | 1 => Self::Own,
+            2 => Self::Tribes,
+            _ => Self::Mixed,
+        }
+    }
+
+    const fn speaks_own(self, node: usize) -> bool {
+        match self {
+            Self::Own => true,
+            Self::Tribes => false,
+            Self::Mixed => node + 1 < NODES_COUNT,
+        }
+    }
+}
+
 /// Plays the history of `seed`.
 #[must_use]
 pub fn play(seed: u64, faults: Faults, planted: Option<Planted>) -> Report {
@@ -136,6 +166,7 @@ pub fn play(seed: u64, faults: Faults, planted: Option<Planted>) -> Report {
         faults,
         calm: false,
         kind: faults.is_none(),
+        formats: Formats::of(seed),
         planted,
         queue: BinaryHeap::new(),
         happenings: BTreeMap::new(),
@@ -488,6 +519,8 @@ impl World {
             ack_timeout_ms: ACK_TIMEOUT_MS,
             max_queue_bytes: 300_000,
             max_receive_bytes: 200_000,
+            echo_ms: 200,
+            drop_time_ms: 1_000,
             planted: self.planted,
             ..Bounds::default()
         };
@@ -512,13 +545,23 @@ impl World {
         let cores = (0..WORKERS_COUNT)
             .map(|index| Some(WorkerCore::new(Arc::clone(&shared), Arc::clone(&crew), index)))
             .collect();
+        let mut membership = Membership::new(200, 1_000);
+        if self.formats.speaks_own(node) {
+            let boot_id = shared.boot_id;
+            membership = membership.speaking(Incarnation {
+                boot_id,
+                features: 0,
+                version_min: 1,
+                version_max: 1,
+            });
+        }
         self.nodes[node] = Some(Node {
             life,
             shared,
             inboxes,
             cores,
             turns: vec![None; usize::from(WORKERS_COUNT)],
-            membership: Membership::new(200, 1_000),
+            membership,
             membership_tick: None,
             listeners: BTreeMap::new(),
             members: BTreeMap::new(),

@@ -80,6 +80,8 @@ pub(crate) struct ReceiveStream {
     unconfirmed: VecDeque<(u64, Status)>,
     confirmed_count: u64,
     open: Option<Reassembly>,
+    /// A message that was open was given up: this epoch cannot go on.
+    given_up: bool,
     outcomes: Arc<StreamOutcomes>,
     taken: Vec<(u64, Status)>,
     entries: Vec<AckEntry>,
@@ -120,6 +122,7 @@ impl ReceiveStream {
             unconfirmed: VecDeque::new(),
             confirmed_count: 0,
             open: None,
+            given_up: false,
             outcomes: Arc::new(StreamOutcomes::new(worker, number)),
             taken: Vec::new(),
             entries: Vec::new(),
@@ -143,6 +146,9 @@ impl ReceiveStream {
         }
         if epoch == self.epoch && hello.next_sequence <= self.received {
             return refuse(HelloStatus::Reset, "more was received than was ever sent");
+        }
+        if epoch == self.epoch && self.given_up {
+            return refuse(HelloStatus::Reset, "a message that was half here was given up");
         }
         if epoch > self.epoch && hello.next_sequence > 1 {
             return refuse(HelloStatus::Reset, "an epoch that did not begin here goes on");
@@ -199,6 +205,7 @@ impl ReceiveStream {
     /// What belongs to the former epoch ends; what is with pollers goes on there.
     fn begin(&mut self, epoch: Epoch, shared: &Shared) {
         self.drop_open(shared);
+        self.given_up = false;
         self.epoch = epoch;
         self.received = 0;
         self.counted_bytes = 0;
@@ -414,6 +421,8 @@ impl ReceiveStream {
         }
         let (first, credit_bytes) = (head.sequence, frame_bytes as u64);
         if let Some(line) = line {
+            // What came before it stands before it.
+            shared.deliveries.push(sink.items);
             shared.deliveries.reserve(line, first);
         }
         self.open = Some(Reassembly::new(
@@ -737,6 +746,7 @@ impl ReceiveStream {
         self.sending = false;
         self.control.clear();
         self.idle_since = Some(now);
+        self.next_look.get_or_insert(now.plus_ms(QUIET_MS));
     }
 
     /// When it should be looked at though nothing happens.
@@ -744,13 +754,20 @@ impl ReceiveStream {
         self.next_look
     }
 
-    /// Looks for outcomes that nobody waits for.
-    pub(crate) fn look(&mut self, now: Instant) {
-        if self.next_look.is_some_and(|due| due <= now) {
-            self.take_outcomes();
-            let more = !self.unfinished.is_empty();
-            self.next_look = more.then(|| now.plus_ms(QUIET_MS));
+    /// Looks for outcomes that nobody waits for. A message that is half here while its sender stays
+    /// away for ackTimeout is given up: what stands behind it in its line must not wait for ever.
+    pub(crate) fn look(&mut self, now: Instant, shared: &Shared) {
+        if self.next_look.is_none_or(|due| due > now) {
+            return;
         }
+        self.take_outcomes();
+        let away_ms = self.idle_since.map_or(0, |since| now.ms_since(since));
+        if self.open.is_some() && away_ms >= shared.bounds.ack_timeout_ms {
+            self.drop_open(shared);
+            self.given_up = true;
+        }
+        let more = !self.unfinished.is_empty() || (self.open.is_some() && self.conn.is_none());
+        self.next_look = more.then(|| now.plus_ms(QUIET_MS));
     }
 
     /// Since when the oldest message waits for its outcome.
