@@ -48,6 +48,19 @@ pub struct Config {
     pub max_connections: u64,
     /// Longest wait for a connection, ms (`TcpFailureDetector.connectTimeout`).
     pub connect_timeout_ms: u64,
+    /// What moves the bytes.
+    pub backend: Backend,
+}
+
+/// What moves the bytes of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// io_uring; epoll where io_uring is absent.
+    Auto,
+    /// io_uring, or the node does not open.
+    IoUring,
+    /// epoll.
+    Epoll,
 }
 
 /// How messages use the streams of a link.
@@ -87,6 +100,7 @@ impl Default for Config {
             max_receive_bytes: 256 << 20,
             max_connections: 4_096,
             connect_timeout_ms: 1_000,
+            backend: Backend::Auto,
         }
     }
 }
@@ -125,6 +139,7 @@ enum Kind {
         store: fn(&mut Config, Option<IpAddr>),
     },
     Mode,
+    Backend,
     /// Accepted for compatibility; its value changes nothing here.
     Ignored,
 }
@@ -216,6 +231,7 @@ const KNOBS: &[Knob] = &[
         names: &["connectTimeout"],
         kind: number(1, 600_000, "ms", |c, v| c.connect_timeout_ms = v),
     },
+    Knob { names: &["backend"], kind: Kind::Backend },
 ];
 
 const fn number(least: u64, most: u64, unit: &'static str, store: fn(&mut Config, u64)) -> Kind {
@@ -228,6 +244,19 @@ const MODES: [(&str, ReplicationMode); 4] = [
     ("asynchronous", ReplicationMode::Asynchronous),
     ("fastasyncqueue", ReplicationMode::FastAsyncQueue),
 ];
+
+const BACKENDS: [(&str, Backend); 3] =
+    [("auto", Backend::Auto), ("io_uring", Backend::IoUring), ("epoll", Backend::Epoll)];
+
+/// The value of a word, or what to give instead of it.
+fn value_of<T: Copy>(words: &[(&'static str, T)], text: &str) -> Result<T, String> {
+    let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let near = nearest(text, words.iter().copied());
+        format!("give one of {}; did you mean {near}?", words.join(", "))
+    })
+}
 
 impl Config {
     /// Sets one attribute, by either of its names.
@@ -269,15 +298,8 @@ impl Config {
                     store(self, Some(address));
                 }
             }
-            Kind::Mode => {
-                let mode = MODES.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
-                let (_, mode) = mode.ok_or_else(|| {
-                    let words = MODES.map(|(word, _)| word);
-                    let near = nearest(text, words.into_iter());
-                    refuse(format!("give one of {}; did you mean {near}?", words.join(", ")))
-                })?;
-                self.replication_mode = *mode;
-            }
+            Kind::Mode => self.replication_mode = value_of(&MODES, text).map_err(refuse)?,
+            Kind::Backend => self.backend = value_of(&BACKENDS, text).map_err(refuse)?,
             Kind::Ignored => {}
         }
         Ok(())
@@ -403,6 +425,7 @@ mod tests {
             ("ackTimeout", "0", "waited for ever"),
             ("ackTimeout", "soon", "ms"),
             ("replicationMode", "poled", "did you mean pooled"),
+            ("backend", "uring", "did you mean io_uring"),
             ("waitForAck", "yes", "true or false"),
             ("mcastAddr", "somewhere", "IP address"),
             ("mcastFreqency", "500", "did you mean mcastFrequency"),

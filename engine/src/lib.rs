@@ -3,12 +3,14 @@
 //! See `engine/DESIGN.md` for the picture, the threads and the life of a message.
 #![deny(unsafe_code)]
 
+pub mod backend;
 pub mod budget;
 pub mod buffer;
 pub mod config;
 pub mod control;
 pub mod delivery;
 pub mod directory;
+pub mod epoll;
 pub mod error;
 pub mod event;
 pub mod ids;
@@ -19,6 +21,7 @@ pub mod order;
 pub mod protocol;
 pub mod ring;
 pub mod shared;
+mod start;
 pub mod status;
 pub mod submit;
 pub mod worker;

@@ -1,4 +1,5 @@
-//! The control thread: what is slow and likes async/await, on tokio-uring.
+//! The control thread: what is slow and likes async/await, on tokio-uring, or on plain tokio where
+//! io_uring is absent.
 //!
 //! It accepts and connects and hands the descriptors to the workers, sends and receives heartbeats,
 //! and probes members. It drives the [`Membership`] state machine; the data of connections never
@@ -6,9 +7,13 @@
 //! that runs to its end, and a result that comes too late is ignored.
 
 mod descriptor;
+mod net;
+mod plain;
 mod sockets;
+mod uring;
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -19,17 +24,20 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
-use tokio_uring::net::{TcpListener, TcpStream};
 
+use crate::backend::Substrate;
 use crate::config::Config;
 use crate::directory::Identity;
+use crate::error::OpenError;
 use crate::event::LogLevel;
 use crate::ids::Instant;
 use crate::io::{Errno, Evidence};
 use crate::protocol::membership::{
     Input, LocalMember, Membership, MembershipCounters, Output, ProbeResult,
 };
+use crate::ring::RingError;
 
+use net::Net;
 pub use sockets::{ListenError, MulticastError};
 
 /// Descriptors below which a node of a large cluster may run out.
@@ -97,11 +105,27 @@ impl std::fmt::Debug for ControlHandle {
 }
 
 impl ControlHandle {
-    /// Starts the control thread of a node that opened at `started`.
+    /// Starts the control thread of a node that opened at `started`, on `substrate`.
     ///
     /// # Errors
-    /// io_uring is refused, or the operating system refuses a thread.
+    /// io_uring is refused, or the operating system refuses a thread or a descriptor.
     pub fn start(
+        config: &Config,
+        sink: Arc<dyn ControlSink>,
+        started: std::time::Instant,
+        substrate: Substrate,
+    ) -> Result<Self, OpenError> {
+        let run = match substrate {
+            Substrate::IoUring => Self::start_on::<uring::Uring>(config, sink, started),
+            Substrate::Epoll => Self::start_on::<plain::Plain>(config, sink, started),
+        };
+        run.map_err(|error| match RingError::absence(&error) {
+            Some(absence) if substrate == Substrate::IoUring => OpenError::Ring(absence),
+            _ => OpenError::Control(error.to_string()),
+        })
+    }
+
+    fn start_on<N: Net>(
         config: &Config,
         sink: Arc<dyn ControlSink>,
         started: std::time::Instant,
@@ -122,8 +146,7 @@ impl ControlHandle {
         let thread = {
             let (commands, counters) = (commands.clone(), Arc::clone(&counters));
             std::thread::Builder::new().name("ringtribe-control".into()).spawn(move || {
-                // `tokio_uring::start` would panic where io_uring is refused.
-                let runtime = match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+                let runtime = match N::new() {
                     Ok(runtime) => runtime,
                     Err(error) => {
                         let _ = ready.send(Err(error));
@@ -133,7 +156,7 @@ impl ControlHandle {
                 let _ = ready.send(Ok(()));
                 let report = Arc::clone(&sink);
                 let run = std::panic::AssertUnwindSafe(|| {
-                    let control = Control {
+                    let control = Control::<N> {
                         membership,
                         sink,
                         commands,
@@ -143,6 +166,7 @@ impl ControlHandle {
                         group_address,
                         receiving: None,
                         accepting: None,
+                        net: PhantomData,
                     };
                     runtime.block_on(control.run(inputs));
                 });
@@ -320,7 +344,7 @@ impl ControlHandle {
     }
 }
 
-struct Control {
+struct Control<N> {
     membership: Membership,
     sink: Arc<dyn ControlSink>,
     commands: mpsc::UnboundedSender<Command>,
@@ -331,9 +355,10 @@ struct Control {
     receiving: Option<tokio::task::JoinHandle<()>>,
     /// Ends when the accepting task has.
     accepting: Option<oneshot::Receiver<()>>,
+    net: PhantomData<N>,
 }
 
-impl Control {
+impl<N: Net> Control<N> {
     fn now(&self) -> Instant {
         let nanos = self.started.elapsed().as_nanos();
         Instant(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -441,15 +466,18 @@ impl Control {
         let sink = Arc::clone(&self.sink);
         let (ended, accepting) = oneshot::channel();
         self.accepting = Some(accepting);
-        tokio_uring::spawn(async move {
-            let listener = TcpListener::from_std(listener);
+        let listener = match N::listener(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                let text = format!("the port cannot be used: {error}");
+                self.sink.membership(Output::Log { level: LogLevel::Error, text });
+                return;
+            }
+        };
+        tokio::task::spawn_local(async move {
             loop {
-                match listener.accept().await {
-                    Ok((stream, peer)) => {
-                        if let Ok(fd) = descriptor::duplicate(&stream) {
-                            sink.accepted(fd, peer);
-                        }
-                    }
+                match N::accept(&listener).await {
+                    Ok((fd, peer)) => sink.accepted(fd, peer),
                     // The port was closed.
                     Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => break,
                     // Out of descriptors, or a connection that ended while it queued.
@@ -474,7 +502,7 @@ impl Control {
         };
         self.group = Some(Rc::clone(&group));
         let commands = self.commands.clone();
-        self.receiving = Some(tokio_uring::spawn(async move {
+        self.receiving = Some(tokio::task::spawn_local(async move {
             let mut buffer = vec![0; DATAGRAM_BYTES];
             loop {
                 match group.recv_from(&mut buffer).await {
@@ -492,10 +520,7 @@ impl Control {
 
     fn connect(&self, worker: u16, request: u64, address: SocketAddr, timeout_ms: u64) {
         let commands = self.commands.clone();
-        let open = async move {
-            let stream = TcpStream::connect(address).await?;
-            descriptor::duplicate(&stream)
-        };
+        let open = async move { N::into_descriptor(N::connect(address).await?) };
         with_deadline(open, timeout_ms, move |result| {
             let result = match result {
                 Some(Ok(fd)) => Ok(fd),
@@ -514,14 +539,13 @@ impl Control {
         let opened: Rc<RefCell<Option<OwnedFd>>> = Rc::default();
         let kept = Rc::clone(&opened);
         let ask = async move {
-            let stream = TcpStream::connect(address).await?;
+            let stream = N::connect(address).await?;
             let Some(frame) = frame else { return Ok(()) };
             *kept.borrow_mut() = Some(descriptor::duplicate(&stream)?);
-            stream.write_all(frame).await.0?;
+            N::write_all(&stream, frame).await?;
             let mut answered_bytes = 0;
             while answered_bytes < ringtribe_wire::tribes::ACK.len() {
-                let (result, _) = stream.read(vec![0; 64]).await;
-                match result? {
+                match N::read(&stream, 64).await?.len() {
                     0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
                     more_bytes => answered_bytes += more_bytes,
                 }
@@ -553,10 +577,10 @@ fn with_deadline<T: 'static>(
     ended: impl FnOnce(Option<std::io::Result<T>>) + 'static,
 ) {
     let (result, when_ended) = oneshot::channel();
-    tokio_uring::spawn(async move {
+    tokio::task::spawn_local(async move {
         let _ = result.send(work.await);
     });
-    tokio_uring::spawn(async move {
+    tokio::task::spawn_local(async move {
         let deadline = tokio::time::timeout(Duration::from_millis(timeout_ms), when_ended);
         ended(deadline.await.ok().and_then(Result::ok));
     });
