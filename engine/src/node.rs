@@ -229,7 +229,7 @@ impl Node {
     }
 
     /// Starts a node whose workers have drivers of `make`; on failure nothing is left.
-    fn start_on<D: Driver>(
+    pub(crate) fn start_on<D: Driver>(
         config: &Config,
         substrate: Substrate,
         make: impl Fn(DriverSettings, Box<dyn Upcalls>) -> Result<D, OpenError> + Copy + Send + 'static,

@@ -81,3 +81,75 @@ pub(crate) fn workers<D: Driver>(
     }
     Started { inboxes, threads, outcome }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::backend::{Substrate, choose};
+    use crate::config::{Backend, Config};
+    use crate::delivery::{PollEnd, Polled, PollerClass};
+    use crate::epoll::EpollIo;
+    use crate::error::OpenError;
+    use crate::event::{Event, LogLevel};
+    use crate::node::Node;
+    use crate::ring::{RingError, RingIo, probe};
+
+    const ENOSYS: i32 = 38;
+
+    /// How many descriptors of this process are of a kind.
+    fn descriptors_count(kind: &str) -> usize {
+        let all = std::fs::read_dir("/proc/self/fd").expect("procfs").flatten();
+        all.filter_map(|entry| std::fs::read_link(entry.path()).ok())
+            .filter(|target| target.as_os_str() == kind)
+            .count()
+    }
+
+    /// A node whose second of three workers gets no ring.
+    fn refused_half_way(substrate: Substrate) -> Result<Node, OpenError> {
+        let mut config = Config::default();
+        config.set("tcpThreadCount", "3").expect("in range");
+        match substrate {
+            Substrate::IoUring => Node::start_on(&config, substrate, |settings, upcalls| {
+                if settings.worker == 1 {
+                    return Err(OpenError::Ring(RingError::Absent { errno: ENOSYS }));
+                }
+                RingIo::new(settings, upcalls).map_err(OpenError::Ring)
+            }),
+            Substrate::Epoll => Node::start_on(&config, substrate, |settings, upcalls| {
+                EpollIo::new(settings, upcalls).map_err(OpenError::System)
+            }),
+        }
+    }
+
+    #[test]
+    fn a_ring_refused_half_way_leaves_no_ring_and_a_node_whole_on_epoll() {
+        let refused = choose(Backend::IoUring, probe, refused_half_way).expect_err("by name");
+        assert!(refused.to_string().contains("kernel with io_uring"), "{refused}");
+        assert_eq!(descriptors_count("anon_inode:[io_uring]"), 0);
+        assert_eq!(descriptors_count("anon_inode:[eventpoll]"), 0);
+
+        let (node, text) = choose(Backend::Auto, probe, refused_half_way).expect("epoll is there");
+        assert!(text.expect("said").contains("kernel with io_uring"));
+        assert!(node.backend().starts_with("epoll"), "{}", node.backend());
+        assert_eq!(descriptors_count("anon_inode:[io_uring]"), 0);
+        // Three workers and the control thread.
+        assert!(descriptors_count("anon_inode:[eventpoll]") >= 4);
+        drop(node);
+        assert_eq!(descriptors_count("anon_inode:[eventpoll]"), 0);
+
+        // With a ring everywhere nothing is said.
+        let mut config = Config::default();
+        config.set("tcpThreadCount", "2").expect("in range");
+        let node = Node::open(&config).expect("this machine has io_uring");
+        assert!(node.backend().starts_with("io_uring"), "{}", node.backend());
+        let mut taken = Vec::new();
+        let end = node.poll(PollerClass::Reserved, 1, 8, Duration::ZERO, &mut taken);
+        assert_ne!(end, PollEnd::Closed);
+        let warned = taken.iter().any(|polled| {
+            matches!(polled, Polled::Event(Event::Log { level: LogLevel::Warn, text })
+                if text.contains("epoll"))
+        });
+        assert!(!warned, "{taken:?}");
+    }
+}
