@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use ringtribe::config::Config;
 use ringtribe::delivery::{PollEnd, Polled, PollerClass};
 use ringtribe::event::Event;
@@ -121,10 +123,14 @@ fn send(
     options: i32,
     to: MemberId,
 ) -> Result<Vec<u64>, String> {
-    let envelope = Envelope { options, timestamp_ms: 1, unique_id: [9; 16] };
     let key = Some(Key::of(&caller.to_le_bytes()));
     let mut took_us = Vec::new();
-    for _ in 0..count {
+    for number in 0..count {
+        // What has the id of another message may be taken for that one, sent again.
+        let mut unique_id = [0; 16];
+        unique_id[..8].copy_from_slice(&caller.to_le_bytes());
+        unique_id[8..].copy_from_slice(&number.to_le_bytes());
+        let envelope = Envelope { options, timestamp_ms: 1, unique_id };
         let clock = Instant::now();
         let builder = from.compose(size_bytes, &envelope);
         let mut builder = builder.map_err(|status| status.to_string())?;
@@ -216,6 +222,17 @@ impl Member {
     }
 }
 
+fn as_f64(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// Processor time of all threads of this process so far, in µs.
+fn cpu_us() -> Result<u64, String> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(|error| error.to_string())?;
+    let both = usage.user_time() + usage.system_time();
+    u64::try_from(both.num_microseconds()).map_err(|error| error.to_string())
+}
+
 fn run(arguments: &Arguments) -> Result<(), String> {
     let count = arguments.number("--count", 1_000)?;
     let callers_count = arguments.number("--callers", 1)?.max(1);
@@ -236,8 +253,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let b = Member::open("b", 2, mcast_port, WARM_COUNT + sent_count, arguments)?;
     let (to_b, to_a) = (a.other("a")?, b.other("b")?);
     // There and back, so that each has sent and received; it warms up too.
-    send(&a.node, 0, WARM_COUNT, size_bytes, APPLIED, to_b)?;
-    send(&b.node, 0, WARM_COUNT, size_bytes, APPLIED, to_a)?;
+    let warming = u64::MAX;
+    send(&a.node, warming, WARM_COUNT, size_bytes, APPLIED, to_b)?;
+    send(&b.node, warming, WARM_COUNT, size_bytes, APPLIED, to_a)?;
+    let used_us = cpu_us()?;
     let clock = Instant::now();
     let mut took_us = std::thread::scope(|scope| {
         let callers: Vec<_> = (0..callers_count)
@@ -256,13 +275,15 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         .recv_timeout(WITHIN)
         .map_err(|_| format!("not all of {sent_count} messages were delivered"))?;
     let seconds = clock.elapsed().as_secs_f64();
+    let used_us = cpu_us()? - used_us;
     took_us.sort_unstable();
     let place = |percent: usize| took_us.get(took_us.len() * percent / 100).copied().unwrap_or(0);
     println!(
-        "delivered={sent_count} rate={:.0} p50_us={} p99_us={}",
-        f64::from(u32::try_from(sent_count).unwrap_or(u32::MAX)) / seconds,
+        "delivered={sent_count} rate={:.0} p50_us={} p99_us={} cpu_us_each={:.1}",
+        as_f64(sent_count) / seconds,
         place(50),
-        place(99)
+        place(99),
+        as_f64(used_us) / as_f64(sent_count),
     );
     a.close()?;
     b.close()
