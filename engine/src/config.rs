@@ -57,6 +57,8 @@ pub struct Config {
     pub static_members: Vec<StaticMember>,
     /// The cluster's name: nodes of another name are refused (`SimpleTcpCluster.clusterName`).
     pub cluster_name: String,
+    /// What moves the bytes.
+    pub backend: Backend,
 }
 
 /// How members are found.
@@ -66,6 +68,17 @@ pub enum MembershipKind {
     Multicast,
     /// The static members alone; no group is joined.
     Static,
+}
+
+/// What moves the bytes of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// io_uring; epoll where io_uring is absent.
+    Auto,
+    /// io_uring, or the node does not open.
+    IoUring,
+    /// epoll.
+    Epoll,
 }
 
 /// How messages use the streams of a link.
@@ -109,6 +122,7 @@ impl Default for Config {
             mcast_stated: false,
             static_members: Vec::new(),
             cluster_name: String::new(),
+            backend: Backend::Auto,
         }
     }
 }
@@ -155,6 +169,7 @@ enum Kind {
         most_bytes: usize,
         store: fn(&mut Config, String),
     },
+    Backend,
     /// Accepted for compatibility; its value changes nothing here.
     Ignored,
 }
@@ -270,6 +285,7 @@ const KNOBS: &[Knob] = &[
         names: &["clusterName"],
         kind: Kind::Text { most_bytes: 256, store: |c, v| c.cluster_name = v },
     },
+    Knob { names: &["backend"], kind: Kind::Backend },
 ];
 
 /// Most static members.
@@ -285,6 +301,19 @@ const MODES: [(&str, ReplicationMode); 4] = [
     ("asynchronous", ReplicationMode::Asynchronous),
     ("fastasyncqueue", ReplicationMode::FastAsyncQueue),
 ];
+
+const BACKENDS: [(&str, Backend); 3] =
+    [("auto", Backend::Auto), ("io_uring", Backend::IoUring), ("epoll", Backend::Epoll)];
+
+/// The value of a word, or what to give instead of it.
+fn value_of<T: Copy>(words: &[(&'static str, T)], text: &str) -> Result<T, String> {
+    let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let near = nearest(text, words.iter().copied());
+        format!("give one of {}; did you mean {near}?", words.join(", "))
+    })
+}
 
 impl Config {
     /// The names of all attributes, the 2007 name of each before today's.
@@ -330,15 +359,8 @@ impl Config {
                     store(self, Some(address));
                 }
             }
-            Kind::Mode => {
-                let mode = MODES.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
-                let (_, mode) = mode.ok_or_else(|| {
-                    let words = MODES.map(|(word, _)| word);
-                    let near = nearest(text, words.into_iter());
-                    refuse(format!("give one of {}; did you mean {near}?", words.join(", ")))
-                })?;
-                self.replication_mode = *mode;
-            }
+            Kind::Mode => self.replication_mode = value_of(&MODES, text).map_err(refuse)?,
+            Kind::Backend => self.backend = value_of(&BACKENDS, text).map_err(refuse)?,
             Kind::Source => {
                 self.membership = Some(match text {
                     "multicast" => MembershipKind::Multicast,
@@ -537,6 +559,7 @@ mod tests {
             ("ackTimeout", "0", "waited for ever"),
             ("ackTimeout", "soon", "ms"),
             ("replicationMode", "poled", "did you mean pooled"),
+            ("backend", "uring", "did you mean io_uring"),
             ("waitForAck", "yes", "true or false"),
             ("mcastAddr", "somewhere", "IP address"),
             ("membership", "cloud", "multicast or static"),

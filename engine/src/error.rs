@@ -20,7 +20,7 @@ impl std::fmt::Display for OpenError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Config(error) => error.fmt(f),
-            Self::Ring(error) => error.fmt(f),
+            Self::Ring(error) => write!(f, "{error}; or set backend=\"epoll\""),
             Self::Control(text) => write!(f, "the control thread could not start: {text}"),
             Self::System(error) => write!(f, "the operating system refused: {error}"),
         }

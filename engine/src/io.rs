@@ -1,7 +1,7 @@
 //! The seam between the sans-IO core of a worker and what moves its bytes.
 //!
-//! [`Io`] is implemented three times: by `ring` on io_uring, by the simulator on a simulated
-//! kernel, and later by epoll. The core speaks in connection ids and owned segments; it sees no
+//! [`Io`] is implemented three times: by `ring` on io_uring, by `epoll` where that is refused, and
+//! by the simulator on a simulated kernel. The core speaks in connection ids and owned segments; it sees no
 //! descriptor, no pointer and no clock.
 
 use std::net::SocketAddr;

@@ -3,12 +3,14 @@
 //! See `engine/DESIGN.md` for the picture, the threads and the life of a message.
 #![deny(unsafe_code)]
 
+pub mod backend;
 pub mod budget;
 pub mod buffer;
 pub mod config;
 pub mod control;
 pub mod delivery;
 pub mod directory;
+pub mod epoll;
 pub mod error;
 pub mod event;
 pub mod gaps;
@@ -23,6 +25,7 @@ pub mod protocol;
 pub mod ring;
 pub mod server_xml;
 pub mod shared;
+mod start;
 pub mod status;
 pub mod submit;
 pub mod worker;

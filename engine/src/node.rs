@@ -9,24 +9,26 @@ use std::time::{Duration, Instant as WallInstant};
 
 use ringtribe_wire::tribes::{self, Datagram};
 
+use crate::backend::{self, Substrate};
 use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::control::{ControlHandle, ControlSink, ListenError, MulticastError};
 use crate::delivery::{Incoming, Item, Origin, PollEnd, Polled, PollerClass};
 use crate::directory::{Identity, MemberEntry};
+use crate::epoll::EpollIo;
 use crate::error::OpenError;
 use crate::event::{Event, LogLevel};
 use crate::ids::{BootId, Instant, Key, MemberId};
 use crate::io::{Errno, Evidence};
 use crate::message::{AckMode, Waiter};
 use crate::order::{Order, Orders};
-use crate::protocol::core::{Crew, WorkerCore};
 use crate::protocol::membership::{LocalMember, Output};
-use crate::ring::{RingIo, RingSettings, Upcalls};
+use crate::ring::{self, RingIo};
 use crate::shared::{Bounds, Shared, count};
+use crate::start;
 use crate::status::Status;
 use crate::submit::{Envelope, MessageBuilder, SendFailure};
-use crate::worker::{self, Inbox, Input};
+use crate::worker::{Driver, DriverSettings, Inbox, Input, Upcalls};
 
 /// Extra time of a caller beyond the deadline of its message, in which a worker may still write
 /// an outcome that it knows better.
@@ -241,95 +243,67 @@ impl Node {
     /// Starts the workers and the control thread. Nothing listens and nobody is told yet.
     ///
     /// # Errors
-    /// A configuration that does not hold together, or a machine without io_uring; the error
-    /// names the cause and the remedy.
+    /// A configuration that does not hold together, a machine without io_uring where it is asked
+    /// for by name ([`crate::config::Backend`]), or one that is out of something; the error names
+    /// the cause and the remedy.
     pub fn open(config: &Config) -> Result<Self, OpenError> {
         config.check().map_err(OpenError::Config)?;
+        let (node, notice) = backend::choose(config.backend, ring::probe, |substrate| {
+            // A worker's loop is compiled for its driver; nothing is decided while it runs.
+            match substrate {
+                Substrate::IoUring => Self::start_on(config, substrate, |settings, upcalls| {
+                    RingIo::new(settings, upcalls).map_err(OpenError::Ring)
+                }),
+                Substrate::Epoll => Self::start_on(config, substrate, |settings, upcalls| {
+                    EpollIo::new(settings, upcalls).map_err(OpenError::System)
+                }),
+            }
+        })?;
+        if let Some(text) = notice {
+            node.inner.shared.deliveries.event(Event::Log { level: LogLevel::Warn, text });
+        }
+        Ok(node)
+    }
+
+    /// Starts a node whose workers have drivers of `make`; on failure nothing is left.
+    pub(crate) fn start_on<D: Driver>(
+        config: &Config,
+        substrate: Substrate,
+        make: impl Fn(DriverSettings, Box<dyn Upcalls>) -> Result<D, OpenError> + Copy + Send + 'static,
+    ) -> Result<Self, OpenError> {
         let started = WallInstant::now();
-        let bounds = Bounds::from(config);
-        let worker_count = bounds.worker_count;
         let inboxes = Arc::new(Inboxes::default());
         let orders: Arc<dyn Orders> = Arc::clone(&inboxes) as Arc<dyn Orders>;
-        let boot_id = BootId(crate::ring::random_bytes().map_err(OpenError::System)?);
-        let shared = Shared::new(bounds, boot_id, orders);
+        let boot_id = BootId(ring::random_bytes().map_err(OpenError::System)?);
+        let shared = Shared::new(Bounds::from(config), boot_id, orders);
         let sink = Sink { shared: Arc::clone(&shared), inboxes: Arc::clone(&inboxes) };
-        let control = ControlHandle::start(config, boot_id, Arc::new(sink), started)
-            .map_err(|error| OpenError::Control(error.to_string()))?;
-        let crew = Arc::new(Crew::default());
-
-        let mut all = Vec::new();
-        let mut workers = Vec::new();
-        let mut backend = String::new();
-        let (ready, when_ready) = std::sync::mpsc::channel();
-        for index in 0..worker_count {
-            // A ring with SINGLE_ISSUER belongs to the thread that makes it.
-            let (shared, crew) = (Arc::clone(&shared), Arc::clone(&crew));
-            let upcalls = Box::new(ToControl {
+        let control = ControlHandle::start(config, boot_id, Arc::new(sink), started, substrate)?;
+        let upcalls = || -> Box<dyn Upcalls> {
+            Box::new(ToControl {
                 control: control.clone(),
                 shared: Arc::clone(&shared),
                 inboxes: Arc::clone(&inboxes),
-            });
-            let ready = ready.clone();
-            let seed = u64::from_le_bytes(crate::ring::random_bytes().map_err(OpenError::System)?);
-            let settings = RingSettings::new(index, started, seed);
-            let spawned = std::thread::Builder::new()
-                .name(format!("ringtribe-worker-{index}"))
-                .spawn(move || {
-                    let io = match RingIo::new(&settings, upcalls) {
-                        Ok(io) => io,
-                        Err(error) => {
-                            let _ = ready.send((index, Err(error)));
-                            return;
-                        }
-                    };
-                    let inbox = Arc::new(Inbox::new(io.doorbell()));
-                    let text = io.features();
-                    let _ = ready.send((index, Ok((Arc::clone(&inbox), text))));
-                    drop(ready);
-                    let core = WorkerCore::new(Arc::clone(&shared), crew, index);
-                    let panicked = worker::run(core, &inbox, io);
-                    if let Err(text) = panicked {
-                        WorkerCore::report_bug(&shared, &text);
-                        shared.deliveries.close();
-                        for other in 0..shared.bounds.worker_count {
-                            shared.orders().push(other, Order::Close { status: Status::Bug });
-                        }
-                    }
-                })
-                .map_err(OpenError::System)?;
-            workers.push(spawned);
-        }
-        drop(ready);
-        let mut failed = None;
-        let mut made: Vec<_> = when_ready.iter().take(usize::from(worker_count)).collect();
-        made.sort_by_key(|(index, _)| *index);
-        for (_, result) in made {
-            match result {
-                Ok((inbox, text)) => {
-                    all.push(inbox);
-                    backend = text;
-                }
-                Err(error) => failed = Some(error),
-            }
-        }
-        let _ = inboxes.all.set(all);
-        let inner = Arc::new(Inner {
-            shared,
-            control,
-            inboxes,
-            workers: Mutex::new(workers),
-            started,
-            closing: AtomicBool::new(false),
-            backend,
-        });
-        let node = Self { inner };
-        match failed {
-            Some(error) => {
-                node.close(Duration::ZERO);
-                Err(OpenError::Ring(error))
-            }
-            None => Ok(node),
-        }
+            })
+        };
+        let workers = start::workers(&shared, started, upcalls, make);
+        let _ = inboxes.all.set(workers.inboxes);
+        let (backend, failed) = match workers.outcome {
+            Ok(features) => (features, None),
+            Err(error) => (String::new(), Some(error)),
+        };
+        let node = Self {
+            inner: Arc::new(Inner {
+                shared,
+                control,
+                inboxes,
+                workers: Mutex::new(workers.threads),
+                started,
+                closing: AtomicBool::new(false),
+                backend,
+            }),
+        };
+        // Dropping the node closes it.
+        failed.map_or(Ok(node), Err)
     }
 
     /// This incarnation.
@@ -338,7 +312,7 @@ impl Node {
         self.inner.shared.boot_id
     }
 
-    /// What moves the bytes, with the kernel features in use.
+    /// What moves the bytes, with the kernel features in use; begins with `io_uring` or `epoll`.
     #[must_use]
     pub fn backend(&self) -> &str {
         &self.inner.backend

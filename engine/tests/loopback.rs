@@ -1,5 +1,5 @@
 //! Real nodes over real sockets on loopback: they find each other, exchange messages in every mode
-//! and notice each other go.
+//! and notice each other go; on each backend, with one worker and with six.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -31,13 +31,22 @@ struct Running {
     port: u16,
 }
 
+/// What the nodes of one test run on.
+#[derive(Clone, Copy)]
+struct Ground {
+    backend: &'static str,
+    workers_count: u16,
+    /// No two tests have ports in common.
+    first_port: u16,
+}
+
 /// How a listener treats a message, by its first byte.
 fn listener_outcome(payload: &[u8]) -> Status {
     if payload.first() == Some(&0xff) { Status::RemoteFailed } else { Status::Ok }
 }
 
 impl Running {
-    fn start(id: u8, mcast_port: u16, first_port: u16) -> Self {
+    fn start(id: u8, mcast_port: u16, ground: Ground) -> Self {
         let mut config = Config::default();
         for (name, value) in [
             ("mcastAddr", "228.0.0.9"),
@@ -46,14 +55,16 @@ impl Running {
             ("mcastFrequency", "100"),
             ("mcastDropTime", "600"),
             ("tcpListenAddress", "127.0.0.1"),
-            ("tcpListenPort", &first_port.to_string()),
-            ("autoBind", "900"),
-            ("tcpThreadCount", "2"),
+            ("tcpListenPort", &ground.first_port.to_string()),
+            ("autoBind", "90"),
+            ("tcpThreadCount", &ground.workers_count.to_string()),
+            ("backend", ground.backend),
             ("ackTimeout", "5000"),
         ] {
             config.set(name, value).expect("a valid knob");
         }
         let node = std::sync::Arc::new(Node::open(&config).expect("this machine has io_uring"));
+        assert!(node.backend().starts_with(ground.backend), "{}", node.backend());
         let address = node.listen().expect("a free port");
         node.set_local_member(LocalMember {
             host: vec![127, 0, 0, 1],
@@ -151,11 +162,10 @@ fn send(
     from.node.send(builder, Some(Key::of(b"k")), false, &[to], None).map_err(|e| e.failures)
 }
 
-#[test]
-fn two_nodes_exchange_messages_of_every_size_and_mode() {
+fn two_nodes_exchange_messages_of_every_size_and_mode(ground: Ground) {
     let port = free_udp_port();
-    let a = Running::start(1, port, 41_000);
-    let b = Running::start(2, port, 41_000);
+    let a = Running::start(1, port, ground);
+    let b = Running::start(2, port, ground);
     let (to_b, to_a) = (a.await_member(), b.await_member());
     assert_eq!(a.node.members()[0].boot_id(), Some(b.node.boot_id()), "its heartbeats name it");
     for size in [0, 1, 100, 4_096, 70_000, 5_000_000] {
@@ -177,11 +187,10 @@ fn two_nodes_exchange_messages_of_every_size_and_mode() {
     b.stop();
 }
 
-#[test]
-fn a_key_keeps_its_order_through_the_queue() {
+fn a_key_keeps_its_order_through_the_queue(ground: Ground) {
     let port = free_udp_port();
-    let a = Running::start(1, port, 42_000);
-    let b = Running::start(2, port, 42_000);
+    let a = Running::start(1, port, ground);
+    let b = Running::start(2, port, ground);
     let to_b = a.await_member();
     // What keeps the order at a Tribes receiver is the message of a session.
     let session = include_bytes!("../../wire/testdata/java/session-delta.bin");
@@ -202,11 +211,10 @@ fn a_key_keeps_its_order_through_the_queue() {
     b.stop();
 }
 
-#[test]
-fn a_node_that_dies_without_a_word_is_noticed_and_named() {
+fn a_node_that_dies_without_a_word_is_noticed_and_named(ground: Ground) {
     let port = free_udp_port();
-    let a = Running::start(1, port, 43_000);
-    let b = Running::start(2, port, 43_000);
+    let a = Running::start(1, port, ground);
+    let b = Running::start(2, port, ground);
     let to_b = a.await_member();
     send(&a, to_b, &[1], 7).expect("delivered");
     let b_identity = b.identity(2);
@@ -219,4 +227,34 @@ fn a_node_that_dies_without_a_word_is_noticed_and_named() {
     assert_eq!(failed, vec![(to_nobody, Status::Refused)]);
     a.stop();
     b.stop();
+}
+
+macro_rules! grounds {
+    ($($ground:ident: $backend:literal, $workers:literal, $port:literal;)*) => {
+        $(mod $ground {
+            const fn ground(offset: u16) -> super::Ground {
+                let (backend, workers_count) = ($backend, $workers);
+                super::Ground { backend, workers_count, first_port: $port + offset }
+            }
+            #[test]
+            fn two_nodes_exchange_messages_of_every_size_and_mode() {
+                super::two_nodes_exchange_messages_of_every_size_and_mode(ground(0));
+            }
+            #[test]
+            fn a_key_keeps_its_order_through_the_queue() {
+                super::a_key_keeps_its_order_through_the_queue(ground(100));
+            }
+            #[test]
+            fn a_node_that_dies_without_a_word_is_noticed_and_named() {
+                super::a_node_that_dies_without_a_word_is_noticed_and_named(ground(200));
+            }
+        })*
+    };
+}
+
+grounds! {
+    ring_with_one_worker: "io_uring", 1, 41_000;
+    ring_with_six_workers: "io_uring", 6, 41_300;
+    epoll_with_one_worker: "epoll", 1, 41_600;
+    epoll_with_six_workers: "epoll", 6, 41_900;
 }

@@ -6,3 +6,4 @@ pub mod peer;
 pub mod process;
 pub mod sim;
 pub mod tomcat;
+pub mod trace;

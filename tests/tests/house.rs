@@ -81,8 +81,8 @@ fn nobody_imports_what_is_not_his_layer() {
         ("io_uring::", &["engine/src/ring/"][..]),
         ("tokio_uring::", &["engine/src/control/"]),
         ("tokio::", &["engine/src/control/"]),
-        ("socket2::", &["engine/src/ring/", "engine/src/control/"]),
-        ("nix::", &["engine/src/ring/", "engine/src/control/"]),
+        ("socket2::", &["engine/src/ring/", "engine/src/epoll/", "engine/src/control/"]),
+        ("nix::", &["engine/src/ring/", "engine/src/epoll/", "engine/src/control/"]),
         ("crossbeam::", &["engine/src/worker/inbox.rs"]),
         ("mimalloc::", &["engine/src/bin/"]),
     ]);
@@ -100,10 +100,14 @@ fn nobody_imports_what_is_not_his_layer() {
             let found = lines_with(&text, word).next();
             assert_eq!(found, None, "{file} names {word}");
         }
-        for arrow in ["crate::ring", "crate::control", "crate::node"] {
+        for arrow in ["crate::ring", "crate::epoll", "crate::control", "crate::node"] {
             let found = lines_with(&text, arrow).next();
             assert_eq!(found, None, "{file} reaches {arrow}");
         }
+    }
+    // Of the backends, the ring alone knows io_uring, and only the choice knows both.
+    for (file, text) in sources("engine/src/epoll") {
+        assert_eq!(lines_with(&text, "crate::ring").next(), None, "{file} reaches crate::ring");
     }
     // wire knows nobody; the engine does not know its skins; nobody knows benches or tests.
     for (directory, strangers) in [

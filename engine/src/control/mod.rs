@@ -1,4 +1,5 @@
-//! The control thread: what is slow and likes async/await, on tokio-uring.
+//! The control thread: what is slow and likes async/await, on tokio-uring, or on plain tokio where
+//! io_uring is absent.
 //!
 //! It accepts and connects and hands the descriptors to the workers, sends and receives heartbeats,
 //! and probes members. It drives the [`Membership`] state machine; the data of connections never
@@ -6,9 +7,13 @@
 //! that runs to its end, and a result that comes too late is ignored.
 
 mod descriptor;
+mod net;
+mod plain;
 mod probe;
 mod sockets;
+mod uring;
 
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -19,17 +24,20 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
-use tokio_uring::net::{TcpListener, TcpStream};
 
+use crate::backend::Substrate;
 use crate::config::Config;
 use crate::directory::{Identity, Incarnation};
+use crate::error::OpenError;
 use crate::event::LogLevel;
 use crate::ids::{BootId, Instant};
 use crate::io::{Errno, Evidence};
 use crate::protocol::membership::{
     Input, LocalMember, Membership, MembershipCounters, Output, ProbeResult,
 };
+use crate::ring::RingError;
 
+use net::Net;
 pub use sockets::{ListenError, MulticastError};
 
 /// Descriptors below which a node of a large cluster may run out.
@@ -98,11 +106,28 @@ impl std::fmt::Debug for ControlHandle {
 }
 
 impl ControlHandle {
-    /// Starts the control thread of a node that opened at `started`.
+    /// Starts the control thread of a node that opened at `started`, on `substrate`.
     ///
     /// # Errors
-    /// io_uring is refused, or the operating system refuses a thread.
+    /// io_uring is refused, or the operating system refuses a thread or a descriptor.
     pub fn start(
+        config: &Config,
+        boot_id: BootId,
+        sink: Arc<dyn ControlSink>,
+        started: std::time::Instant,
+        substrate: Substrate,
+    ) -> Result<Self, OpenError> {
+        let run = match substrate {
+            Substrate::IoUring => Self::start_on::<uring::Uring>(config, boot_id, sink, started),
+            Substrate::Epoll => Self::start_on::<plain::Plain>(config, boot_id, sink, started),
+        };
+        run.map_err(|error| match RingError::absence(&error) {
+            Some(absence) if substrate == Substrate::IoUring => OpenError::Ring(absence),
+            _ => OpenError::Control(error.to_string()),
+        })
+    }
+
+    fn start_on<N: Net>(
         config: &Config,
         boot_id: BootId,
         sink: Arc<dyn ControlSink>,
@@ -129,8 +154,7 @@ impl ControlHandle {
         let thread = {
             let (commands, counters) = (commands.clone(), Arc::clone(&counters));
             std::thread::Builder::new().name("ringtribe-control".into()).spawn(move || {
-                // `tokio_uring::start` would panic where io_uring is refused.
-                let runtime = match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+                let runtime = match N::new() {
                     Ok(runtime) => runtime,
                     Err(error) => {
                         let _ = ready.send(Err(error));
@@ -140,7 +164,7 @@ impl ControlHandle {
                 let _ = ready.send(Ok(()));
                 let report = Arc::clone(&sink);
                 let run = std::panic::AssertUnwindSafe(|| {
-                    let control = Control {
+                    let control = Control::<N> {
                         membership,
                         sink,
                         commands,
@@ -150,6 +174,7 @@ impl ControlHandle {
                         group_address,
                         receiving: None,
                         accepting: None,
+                        net: PhantomData,
                     };
                     runtime.block_on(control.run(inputs));
                 });
@@ -334,7 +359,7 @@ impl ControlHandle {
     }
 }
 
-struct Control {
+struct Control<N> {
     membership: Membership,
     sink: Arc<dyn ControlSink>,
     commands: mpsc::UnboundedSender<Command>,
@@ -345,9 +370,10 @@ struct Control {
     receiving: Option<tokio::task::JoinHandle<()>>,
     /// Ends when the accepting task has.
     accepting: Option<oneshot::Receiver<()>>,
+    net: PhantomData<N>,
 }
 
-impl Control {
+impl<N: Net> Control<N> {
     fn now(&self) -> Instant {
         let nanos = self.started.elapsed().as_nanos();
         Instant(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -460,15 +486,18 @@ impl Control {
         let sink = Arc::clone(&self.sink);
         let (ended, accepting) = oneshot::channel();
         self.accepting = Some(accepting);
-        tokio_uring::spawn(async move {
-            let listener = TcpListener::from_std(listener);
+        let listener = match N::listener(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                let text = format!("the port cannot be used: {error}");
+                self.sink.membership(Output::Log { level: LogLevel::Error, text });
+                return;
+            }
+        };
+        tokio::task::spawn_local(async move {
             loop {
-                match listener.accept().await {
-                    Ok((stream, peer)) => {
-                        if let Ok(fd) = descriptor::duplicate(&stream) {
-                            sink.accepted(fd, peer);
-                        }
-                    }
+                match N::accept(&listener).await {
+                    Ok((fd, peer)) => sink.accepted(fd, peer),
                     // The port was closed.
                     Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => break,
                     // Out of descriptors, or a connection that ended while it queued.
@@ -493,7 +522,7 @@ impl Control {
         };
         self.group = Some(Rc::clone(&group));
         let commands = self.commands.clone();
-        self.receiving = Some(tokio_uring::spawn(async move {
+        self.receiving = Some(tokio::task::spawn_local(async move {
             let mut buffer = vec![0; DATAGRAM_BYTES];
             loop {
                 match group.recv_from(&mut buffer).await {
@@ -511,10 +540,7 @@ impl Control {
 
     fn connect(&self, worker: u16, request: u64, address: SocketAddr, timeout_ms: u64) {
         let commands = self.commands.clone();
-        let open = async move {
-            let stream = TcpStream::connect(address).await?;
-            descriptor::duplicate(&stream)
-        };
+        let open = async move { N::into_descriptor(N::connect(address).await?) };
         with_deadline(open, timeout_ms, move |result| {
             let result = match result {
                 Some(Ok(fd)) => Ok(fd),
@@ -529,7 +555,7 @@ impl Control {
 
     fn probe(&self, probe: u64, address: SocketAddr, frame: Option<Vec<u8>>, timeout_ms: u64) {
         let commands = self.commands.clone();
-        probe::ask(address, frame, timeout_ms, move |result| {
+        probe::ask::<N>(address, frame, timeout_ms, move |result| {
             let _ = commands.send(Command::ProbeEnded { probe, result });
         });
     }
@@ -543,10 +569,10 @@ fn with_deadline<T: 'static>(
     ended: impl FnOnce(Option<std::io::Result<T>>) + 'static,
 ) {
     let (result, when_ended) = oneshot::channel();
-    tokio_uring::spawn(async move {
+    tokio::task::spawn_local(async move {
         let _ = result.send(work.await);
     });
-    tokio_uring::spawn(async move {
+    tokio::task::spawn_local(async move {
         let deadline = tokio::time::timeout(Duration::from_millis(timeout_ms), when_ended);
         ended(deadline.await.ok().and_then(Result::ok));
     });

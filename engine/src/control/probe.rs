@@ -8,8 +8,8 @@ use std::rc::Rc;
 use ringtribe_wire::native::extension::wants_more;
 use ringtribe_wire::tribes::ACK;
 use socket2::SockRef;
-use tokio_uring::net::TcpStream;
 
+use super::net::Net;
 use super::{descriptor, with_deadline};
 use crate::protocol::membership::ProbeResult;
 
@@ -20,7 +20,7 @@ const EXTENSION_WAIT_MS: u64 = 100;
 const ANSWER_BYTES: usize = ACK.len() + u16::MAX as usize;
 
 /// Connects; with a frame, sends it and waits for its acknowledgement and for what comes behind.
-pub(super) fn ask(
+pub(super) fn ask<N: Net>(
     address: SocketAddr,
     frame: Option<Vec<u8>>,
     timeout_ms: u64,
@@ -31,13 +31,13 @@ pub(super) fn ask(
     let opened: Rc<RefCell<Option<OwnedFd>>> = Rc::default();
     let kept = Rc::clone(&opened);
     let acknowledged = async move {
-        let stream = TcpStream::connect(address).await?;
+        let stream = N::connect(address).await?;
         let Some(frame) = frame else { return Ok(None) };
         *kept.borrow_mut() = Some(descriptor::duplicate(&stream)?);
-        stream.write_all(frame).await.0?;
+        N::write_all(&stream, frame).await?;
         let mut answer = Vec::new();
         while answer.len() < ACK.len() {
-            if !read_more(&stream, &mut answer).await? {
+            if !read_more::<N>(&stream, &mut answer).await? {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
         }
@@ -46,7 +46,7 @@ pub(super) fn ask(
     with_deadline(acknowledged, timeout_ms, move |result| match result {
         Some(Ok(Some((stream, answer)))) => {
             if answer.starts_with(&ACK) {
-                read_extension(stream, answer, opened, ended);
+                read_extension::<N>(stream, answer, opened, ended);
             } else {
                 ended(ProbeResult::Unreachable);
             }
@@ -63,8 +63,8 @@ pub(super) fn ask(
     });
 }
 
-fn read_extension(
-    stream: TcpStream,
+fn read_extension<N: Net>(
+    stream: N::Stream,
     answer: Vec<u8>,
     opened: Rc<RefCell<Option<OwnedFd>>>,
     ended: impl FnOnce(ProbeResult) + 'static,
@@ -75,7 +75,7 @@ fn read_extension(
         let mut bytes = read.take();
         while bytes.len() < ANSWER_BYTES
             && wants_more(&bytes[ACK.len()..])
-            && read_more(&stream, &mut bytes).await?
+            && read_more::<N>(&stream, &mut bytes).await?
         {}
         *read.borrow_mut() = bytes;
         Ok(())
@@ -92,11 +92,10 @@ fn read_extension(
 }
 
 /// Adds what arrives; false at the end of the stream.
-async fn read_more(stream: &TcpStream, bytes: &mut Vec<u8>) -> std::io::Result<bool> {
-    let (result, buffer) = stream.read(vec![0; 4_096]).await;
-    let read_bytes = result?;
-    bytes.extend_from_slice(&buffer[..read_bytes]);
-    Ok(read_bytes > 0)
+async fn read_more<N: Net>(stream: &N::Stream, bytes: &mut Vec<u8>) -> std::io::Result<bool> {
+    let more = N::read(stream, 4_096).await?;
+    bytes.extend_from_slice(&more);
+    Ok(!more.is_empty())
 }
 
 fn shut_down(opened: &RefCell<Option<OwnedFd>>) {

@@ -50,7 +50,7 @@ pub(super) struct Buffers {
 
 /// One filled buffer, taken from the kernel until it is given back.
 #[derive(Debug)]
-pub struct Lent {
+pub(super) struct Lent {
     memory: Rc<Memory>,
     id: u16,
     at: usize,
@@ -59,8 +59,7 @@ pub struct Lent {
 
 impl Lent {
     /// What arrived.
-    #[must_use]
-    pub fn as_slice(&self) -> &[u8] {
+    pub(super) fn as_slice(&self) -> &[u8] {
         // SAFETY: `at..at + length_bytes` lies inside `memory` (checked in `lend`), which lives as
         // long as this does. The kernel writes to a buffer only between being offered it and
         // completing a receive with its id; this one has completed, and is offered again only by

@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use crate::io::{ConnId, SendBatch};
+use crate::io::SendBatch;
 
 /// Most segments of one send: IOV_MAX.
 const IOVECS_LIMIT_COUNT: usize = 1024;
@@ -73,61 +73,22 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn raw(&self) -> RawFd {
-        self.fd.as_raw_fd()
-    }
-
-    pub(super) fn is_quiet(&self) -> bool {
-        !self.receiving && self.send.is_none()
-    }
-}
-
-/// All connections of a ring, by slot and generation.
-#[derive(Debug, Default)]
-pub(super) struct Connections {
-    slots: Vec<(u32, Option<Conn>)>,
-    free: Vec<u32>,
-}
-
-/// Generations in completions have 24 bits.
-pub(super) const GENERATION_MASK: u32 = 0x00ff_ffff;
-
-impl Connections {
-    pub(super) fn insert(&mut self, fd: OwnedFd) -> ConnId {
-        let conn = Conn {
+    pub(super) const fn new(fd: OwnedFd) -> Self {
+        Self {
             fd,
             wanted: Wanted::No,
             receiving: false,
             receive_ended: false,
             send: None,
             closing: false,
-        };
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push((0, None));
-            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-        });
-        let place = &mut self.slots[slot as usize];
-        place.0 = (place.0 + 1) & GENERATION_MASK;
-        place.1 = Some(conn);
-        ConnId { slot, generation: place.0 }
+        }
     }
 
-    pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
-        let (generation, conn) = self.slots.get_mut(id.slot as usize)?;
-        conn.as_mut().filter(|_| *generation == id.generation)
+    pub(super) fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 
-    pub(super) fn remove(&mut self, id: ConnId) -> Option<Conn> {
-        self.get(id)?;
-        self.free.push(id.slot);
-        self.slots[id.slot as usize].1.take()
-    }
-
-    pub(super) fn ids(&self) -> Vec<ConnId> {
-        (0_u32..)
-            .zip(&self.slots)
-            .filter(|(_, (_, conn))| conn.is_some())
-            .map(|(slot, (generation, _))| ConnId { slot, generation: *generation })
-            .collect()
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.receiving && self.send.is_none()
     }
 }

@@ -10,57 +10,16 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-pub use super::buffers::Lent;
-use super::buffers::{Buffers, GROUP};
-use super::connections::{Connections, SendOp, Wanted};
+use super::buffers::{Buffers, GROUP, Lent};
+use super::connections::{Conn, SendOp, Wanted};
 use super::setup::{RingError, make};
 use crate::ids::{Instant, MemberId};
 use crate::io::{ConnId, Errno, Evidence, Io, IoEvent, SendBatch};
+use crate::worker::{Driver, DriverSettings, GENERATION_MASK, Table, Upcalls};
 
-/// Receive buffers of a ring and their size: 4 MiB a worker. Below 64 KiB each, messages from 4 KiB
-/// up suffer (measured for the design).
-const BUFFERS_COUNT: u16 = 64;
-const BUFFER_BYTES: u32 = 64 << 10;
-
-/// What a worker's ring asks of the control thread.
-pub trait Upcalls: Send {
-    /// Opens a connection; the answer comes through the worker's inbox.
-    fn connect(&mut self, worker: u16, request: u64, address: SocketAddr, timeout_ms: u64);
-    /// Gives an accepted connection to another worker.
-    fn hand_over(&mut self, worker: u16, fd: OwnedFd, peer: SocketAddr, read: Vec<u8>);
-    /// Passes on what was noticed of a member.
-    fn report(&mut self, member: MemberId, evidence: Evidence);
-}
-
-/// How to make a [`RingIo`].
-#[derive(Clone, Debug)]
-pub struct RingSettings {
-    worker: u16,
-    started: std::time::Instant,
-    seed: u64,
-    buffers_count: u16,
-    buffer_bytes: u32,
-}
-
-impl RingSettings {
-    /// For worker `worker` of a node that opened at `started`; `seed` from outside.
-    #[must_use]
-    pub const fn new(worker: u16, started: std::time::Instant, seed: u64) -> Self {
-        Self { worker, started, seed, buffers_count: BUFFERS_COUNT, buffer_bytes: BUFFER_BYTES }
-    }
-
-    /// With other receive buffers: `count` a power of two.
-    #[must_use]
-    pub const fn with_buffers(mut self, count: u16, each_bytes: u32) -> Self {
-        self.buffers_count = count;
-        self.buffer_bytes = each_bytes;
-        self
-    }
-}
-
-/// An event of the ring. Bytes are lent: give the event back after use.
+/// An event of the ring, with what it holds of the ring.
 #[derive(Debug)]
-pub enum OwnedEvent {
+enum OwnedEvent {
     /// As [`IoEvent::Received`].
     Received {
         /// Where.
@@ -98,7 +57,7 @@ pub enum OwnedEvent {
 
 impl OwnedEvent {
     /// Shows the event to `look`; once.
-    pub fn lend<R>(&self, look: impl FnOnce(IoEvent<'_>) -> R) -> R {
+    fn lend<R>(&self, look: impl FnOnce(IoEvent<'_>) -> R) -> R {
         look(match self {
             Self::Received { conn, lent } => {
                 IoEvent::Received { conn: *conn, bytes: lent.as_slice() }
@@ -140,7 +99,7 @@ fn untag(tag: u64) -> (Option<Kind>, ConnId) {
         3 => Some(Kind::Cancel),
         _ => None,
     };
-    let generation = (tag >> 32) as u32 & super::connections::GENERATION_MASK;
+    let generation = (tag >> 32) as u32 & GENERATION_MASK;
     (kind, ConnId { slot: tag as u32, generation })
 }
 
@@ -159,7 +118,7 @@ pub struct RingCounters {
 pub struct RingIo {
     // Dropped before the memory below that the kernel may touch.
     ring: IoUring,
-    connections: Connections,
+    connections: Table<Conn>,
     buffers: Buffers,
     bell: Arc<EventFd>,
     bell_value: Box<[u8; 8]>,
@@ -168,16 +127,14 @@ pub struct RingIo {
     starved: Vec<ConnId>,
     upcalls: Box<dyn Upcalls>,
     features: String,
-    worker: u16,
-    started: std::time::Instant,
+    settings: DriverSettings,
     now: Instant,
-    random: u64,
     counters: RingCounters,
 }
 
 impl std::fmt::Debug for RingIo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RingIo").field("worker", &self.worker).finish_non_exhaustive()
+        f.debug_struct("RingIo").field("worker", &self.settings.worker).finish_non_exhaustive()
     }
 }
 
@@ -186,14 +143,14 @@ impl RingIo {
     ///
     /// # Errors
     /// io_uring is refused, too old, or the machine is out of something; the text has the remedy.
-    pub fn new(settings: &RingSettings, upcalls: Box<dyn Upcalls>) -> Result<Self, RingError> {
+    pub fn new(settings: DriverSettings, upcalls: Box<dyn Upcalls>) -> Result<Self, RingError> {
         let (ring, features) = make()?;
         let buffers = Buffers::register(&ring, settings.buffers_count, settings.buffer_bytes)?;
         let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC)
             .map_err(|errno| RingError::System { doing: "eventfd", error: errno.into() })?;
         Ok(Self {
             ring,
-            connections: Connections::default(),
+            connections: Table::default(),
             buffers,
             bell: Arc::new(bell),
             bell_value: Box::new([0; 8]),
@@ -202,43 +159,16 @@ impl RingIo {
             starved: Vec::new(),
             upcalls,
             features,
-            worker: settings.worker,
-            started: settings.started,
+            settings,
             now: Instant(0),
-            random: settings.seed,
             counters: RingCounters::default(),
         })
-    }
-
-    /// The kernel features in use.
-    #[must_use]
-    pub fn features(&self) -> String {
-        self.features.clone()
     }
 
     /// What was counted.
     #[must_use]
     pub const fn counters(&self) -> RingCounters {
         self.counters
-    }
-
-    /// Wakes the thread of this ring; may be called from any thread, also after its end.
-    #[must_use]
-    pub fn doorbell(&self) -> Box<dyn Fn() + Send + Sync> {
-        let bell = Arc::clone(&self.bell);
-        Box::new(move || {
-            // The counter cannot overflow: it is read at every wake-up.
-            let _ = bell.write(1);
-        })
-    }
-
-    /// Takes a connected socket over.
-    pub fn adopt(&mut self, fd: OwnedFd) -> ConnId {
-        let socket = socket2::SockRef::from(&fd);
-        // A socket that refuses these options still works.
-        let _ = socket.set_tcp_nodelay(true);
-        let _ = socket.set_nonblocking(false);
-        self.connections.insert(fd)
     }
 
     fn submit(&mut self, entry: &squeue::Entry) {
@@ -282,45 +212,6 @@ impl RingIo {
             .build()
             .user_data(tag(Kind::Cancel, id));
         self.submit(&entry);
-    }
-
-    /// Whether events wait to be taken.
-    #[must_use]
-    pub fn has_events(&self) -> bool {
-        !self.events.is_empty()
-    }
-
-    /// One system call: submits what was asked for and sleeps until something completes, the
-    /// doorbell rings, or `until`.
-    pub fn turn(&mut self, until: Option<Instant>) {
-        self.arm_bell();
-        for id in std::mem::take(&mut self.starved) {
-            let wanted = self
-                .connections
-                .get(id)
-                .is_some_and(|c| c.wanted == Wanted::Yes && !c.receiving && !c.closing);
-            if wanted {
-                self.submit_receive(id);
-            }
-        }
-        self.refresh_now();
-        let wait = until.map(|until| Duration::from_nanos(until.0.saturating_sub(self.now.0)));
-        self.counters.enters_count += 1;
-        let timespec;
-        let mut args = SubmitArgs::new();
-        if let Some(wait) = wait {
-            timespec = Timespec::from(wait);
-            args = args.timespec(&timespec);
-        }
-        // Errors are a timeout, a signal, or a full completion queue: all mean "look now".
-        let _ = self.ring.submitter().submit_with_args(1, &args);
-        self.refresh_now();
-        self.reap();
-    }
-
-    fn refresh_now(&mut self) {
-        let nanos = self.started.elapsed().as_nanos();
-        self.now = Instant(u64::try_from(nanos).unwrap_or(u64::MAX));
     }
 
     fn reap(&mut self) {
@@ -413,22 +304,73 @@ impl RingIo {
             self.events.push_back(OwnedEvent::Closed { conn: id });
         }
     }
+}
 
-    /// The next event.
-    pub fn next_event(&mut self) -> Option<OwnedEvent> {
-        self.events.pop_front()
+impl Driver for RingIo {
+    fn adopt(&mut self, fd: OwnedFd) -> ConnId {
+        let socket = socket2::SockRef::from(&fd);
+        // A socket that refuses these options still works.
+        let _ = socket.set_tcp_nodelay(true);
+        let _ = socket.set_nonblocking(false);
+        self.connections.insert(Conn::new(fd))
     }
 
-    /// Ends the loan of an event's bytes.
-    pub fn give_back(&mut self, event: OwnedEvent) {
-        if let OwnedEvent::Received { lent, .. } = event {
-            self.buffers.give_back(lent);
+    fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// One system call: submits what was asked for and sleeps until something completes, the
+    /// doorbell rings, or `until`.
+    fn turn(&mut self, until: Option<Instant>) {
+        self.arm_bell();
+        for id in std::mem::take(&mut self.starved) {
+            let wanted = self
+                .connections
+                .get(id)
+                .is_some_and(|c| c.wanted == Wanted::Yes && !c.receiving && !c.closing);
+            if wanted {
+                self.submit_receive(id);
+            }
+        }
+        self.now = self.settings.now();
+        let wait = until.map(|until| Duration::from_nanos(until.0.saturating_sub(self.now.0)));
+        self.counters.enters_count += 1;
+        let timespec;
+        let mut args = SubmitArgs::new();
+        if let Some(wait) = wait {
+            timespec = Timespec::from(wait);
+            args = args.timespec(&timespec);
+        }
+        // Errors are a timeout, a signal, or a full completion queue: all mean "look now".
+        let _ = self.ring.submitter().submit_with_args(1, &args);
+        self.now = self.settings.now();
+        self.reap();
+    }
+
+    fn deliver(&mut self, mut take: impl FnMut(IoEvent<'_>, &mut Self)) {
+        while let Some(event) = self.events.pop_front() {
+            event.lend(|event| take(event, self));
+            if let OwnedEvent::Received { lent, .. } = event {
+                self.buffers.give_back(lent);
+            }
         }
     }
 
-    /// Ends everything that is in flight, then frees. If the kernel does not let go in time the
-    /// memory is leaked: better than a write into memory that is somebody else's by then.
-    pub fn shut_down(mut self) {
+    fn doorbell(&self) -> Box<dyn Fn() + Send + Sync> {
+        let bell = Arc::clone(&self.bell);
+        Box::new(move || {
+            // The counter cannot overflow: it is read at every wake-up.
+            let _ = bell.write(1);
+        })
+    }
+
+    fn features(&self) -> String {
+        self.features.clone()
+    }
+
+    /// If the kernel does not let go in time the memory is leaked: better than a write into memory
+    /// that is somebody else's by then.
+    fn shut_down(mut self) {
         for id in self.connections.ids() {
             self.close(id, true);
         }
@@ -446,9 +388,7 @@ impl RingIo {
             let args = SubmitArgs::new().timespec(&timespec);
             let _ = self.ring.submitter().submit_with_args(1, &args);
             self.reap();
-            while let Some(event) = self.next_event() {
-                self.give_back(event);
-            }
+            self.deliver(|_, _| ());
         }
         std::mem::forget(self);
     }
@@ -460,16 +400,11 @@ impl Io for RingIo {
     }
 
     fn random(&mut self) -> u64 {
-        // SplitMix64.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.settings.random()
     }
 
     fn connect(&mut self, request: u64, address: SocketAddr, timeout_ms: u64) {
-        self.upcalls.connect(self.worker, request, address, timeout_ms);
+        self.upcalls.connect(self.settings.worker, request, address, timeout_ms);
     }
 
     fn arm_receive(&mut self, id: ConnId) {

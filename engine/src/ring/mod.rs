@@ -11,5 +11,5 @@ mod connections;
 mod io;
 mod setup;
 
-pub use io::{Lent, OwnedEvent, RingIo, RingSettings, Upcalls};
-pub use setup::{RingError, random_bytes};
+pub use io::{RingCounters, RingIo};
+pub use setup::{RingError, probe, random_bytes};

@@ -13,7 +13,7 @@ const ENTRIES_COUNT: u32 = 1024;
 pub enum RingError {
     /// io_uring is refused here: by a sysctl, a seccomp filter, or a kernel without it.
     Absent {
-        /// The errno of io_uring_setup.
+        /// The errno of the io_uring system call.
         errno: i32,
     },
     /// The kernel is older than what the engine needs.
@@ -59,12 +59,50 @@ impl fmt::Display for RingError {
 
 impl std::error::Error for RingError {}
 
+impl RingError {
+    /// Whether this machine does without io_uring for good, so that epoll is the way; all else is
+    /// a want that may pass and should be known.
+    #[must_use]
+    pub const fn is_absence(&self) -> bool {
+        matches!(self, Self::Absent { .. } | Self::Lacks { .. })
+    }
+
+    /// What an io_uring system call other than the first answered: a filter may know only some.
+    fn of(doing: &'static str, error: std::io::Error) -> Self {
+        Self::absence(&error).unwrap_or(Self::System { doing, error })
+    }
+
+    /// Absence, if that is what an error of a library's ring means.
+    #[must_use]
+    pub(crate) fn absence(error: &std::io::Error) -> Option<Self> {
+        let errno = error.raw_os_error().filter(|errno| [ENOSYS, EPERM].contains(errno))?;
+        Some(Self::Absent { errno })
+    }
+}
+
 const ENOSYS: i32 = 38;
 const EPERM: i32 = 1;
 const EINVAL: i32 = 22;
 
+/// Tries all three system calls of io_uring with a small ring.
+///
+/// # Errors
+/// io_uring is refused, too old, or the machine is out of something; the text has the remedy.
+pub fn probe() -> Result<(), RingError> {
+    let (mut ring, _) = make_with(8)?;
+    let entry = opcode::Nop::new().build();
+    // SAFETY: a nop points to nothing.
+    let pushed = unsafe { ring.submission().push(&entry) };
+    debug_assert!(pushed.is_ok(), "the queue is empty");
+    ring.submit_and_wait(1).map(drop).map_err(|error| RingError::of("io_uring_enter", error))
+}
+
 /// Makes a ring with the best of the modes that this kernel knows; returns their names.
 pub(super) fn make() -> Result<(IoUring, String), RingError> {
+    make_with(ENTRIES_COUNT)
+}
+
+fn make_with(entries_count: u32) -> Result<(IoUring, String), RingError> {
     type Mode = (&'static str, fn(&mut io_uring::Builder));
     let modes: [Mode; 3] = [
         ("single-issuer defer-taskrun", |builder| {
@@ -78,17 +116,16 @@ pub(super) fn make() -> Result<(IoUring, String), RingError> {
     let mut last = EINVAL;
     for (name, set) in modes {
         let mut builder = IoUring::builder();
-        builder.setup_cqsize(4 * ENTRIES_COUNT);
+        builder.setup_cqsize(4 * entries_count);
         set(&mut builder);
-        match builder.build(ENTRIES_COUNT) {
+        match builder.build(entries_count) {
             Ok(ring) => {
                 check(&ring)?;
                 return Ok((ring, format!("io_uring ({name})")));
             }
             Err(error) => match error.raw_os_error() {
                 Some(EINVAL) => last = EINVAL,
-                Some(errno @ (ENOSYS | EPERM)) => return Err(RingError::Absent { errno }),
-                _ => return Err(RingError::System { doing: "io_uring_setup", error }),
+                _ => return Err(RingError::of("io_uring_setup", error)),
             },
         }
     }
@@ -99,7 +136,7 @@ fn check(ring: &IoUring) -> Result<(), RingError> {
     let mut probe = Probe::new();
     ring.submitter()
         .register_probe(&mut probe)
-        .map_err(|error| RingError::System { doing: "io_uring_register(PROBE)", error })?;
+        .map_err(|error| RingError::of("io_uring_register(PROBE)", error))?;
     let needed = [
         (opcode::SendMsg::CODE, "SENDMSG"),
         (opcode::Recv::CODE, "RECV"),

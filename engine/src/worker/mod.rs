@@ -1,6 +1,8 @@
-//! The loop of one worker: orders in, completions in, one submit-and-wait a turn.
+//! The loop of one worker: orders in, events in, one wait a turn.
 
+mod driver;
 mod inbox;
+mod table;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -8,12 +10,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::ids::Instant;
 use crate::io::{Errno, Io, IoEvent};
-use crate::ring::RingIo;
 
+pub use driver::{Driver, DriverSettings, Upcalls};
 pub use inbox::Inbox;
+pub(crate) use table::{GENERATION_MASK, Table};
 
-/// What a worker runs: a state machine over [`Io`]. The ring's loop below runs it, and so does the
-/// simulator's.
+/// What a worker runs: a state machine over [`Io`]. The loop below runs it on a backend, and so does
+/// the simulator's on none.
 pub trait Core {
     /// What other threads ask of it.
     type Order;
@@ -71,14 +74,14 @@ pub enum Input<O> {
 /// Inputs taken before completions get their turn.
 const INPUTS_A_TURN_COUNT: usize = 1024;
 
-/// Runs a core on a ring until it is finished.
+/// Runs a core on a backend until it is finished.
 ///
 /// # Errors
-/// The text of a panic in the core. The ring is torn down safely all the same.
-pub fn run<C: Core>(
+/// The text of a panic in the core. The backend is torn down safely all the same.
+pub fn run<C: Core, D: Driver>(
     mut core: C,
     inbox: &Inbox<Input<C::Order>>,
-    mut io: RingIo,
+    mut io: D,
 ) -> Result<(), String> {
     let ended = catch_unwind(AssertUnwindSafe(|| {
         loop {
@@ -93,10 +96,7 @@ pub fn run<C: Core>(
             let sleep = !io.has_events() && inbox.prepare_sleep();
             io.turn(if sleep { core.next_deadline() } else { Some(Instant(0)) });
             inbox.woke();
-            while let Some(event) = io.next_event() {
-                event.lend(|event| core.event(event, &mut io));
-                io.give_back(event);
-            }
+            io.deliver(|event, io| core.event(event, io));
         }
     }));
     inbox.close();
@@ -108,7 +108,7 @@ pub fn run<C: Core>(
     })
 }
 
-fn take<C: Core>(core: &mut C, input: Input<C::Order>, io: &mut RingIo) {
+fn take<C: Core, D: Driver>(core: &mut C, input: Input<C::Order>, io: &mut D) {
     match input {
         Input::Order(order) => core.order(order, io),
         Input::Accepted { fd, peer } => {
