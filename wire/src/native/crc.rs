@@ -46,6 +46,8 @@ mod tests {
     fn both_ways_agree_with_the_check_value_and_each_other() {
         assert_eq!(crc32c(0, b"123456789"), 0xe306_9283);
         assert_eq!(by_table(0, b"123456789"), 0xe306_9283);
+        // RFC 3720, B.4: 32 bytes of zeroes.
+        assert_eq!(crc32c(0, &[0; 32]), 0x8a91_36aa);
         let bytes: [u8; 77] = core::array::from_fn(|n| (n * 37) as u8);
         let whole = crc32c(0, &bytes);
         for at in 0..bytes.len() {
