@@ -20,7 +20,8 @@ pub enum What {
     Count,
     /// An attribute behind a HELLO or HELLO_ACK: its type, and the bytes left.
     Attribute,
-    /// The version range of a peer: its oldest, and the one spoken here.
+    /// No version is common, or a feature is required that is not here: the peer's oldest version,
+    /// and the one spoken here.
     Version,
     /// A status, lane class or phase that does not exist: the number; limit: the last known.
     Enumeration,
@@ -83,7 +84,8 @@ impl fmt::Display for Error {
             }
             What::Version => write!(
                 f,
-                "the peer speaks versions from {value} on, this node speaks {limit}: update this node"
+                "nothing in common at offset {offset}: the peer's oldest version is {value}, this node \
+                 speaks {limit} and has no optional features: update the older node"
             ),
             What::Enumeration => {
                 write!(f, "{value} at offset {offset} has no meaning here (known: up to {limit})")

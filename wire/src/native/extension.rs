@@ -29,6 +29,8 @@ use bytes::BufMut;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::crc32c;
+
 /// The message id of a probe whose answer is an acknowledgement and then this block, if the node
 /// that answers is a Ringtribe node. A stock node acknowledges and sends nothing else.
 pub const PROBE_ID: [u8; 16] = *b"RINGTRIBE-PROBE1";
@@ -281,41 +283,4 @@ pub fn wants_more(bytes: &[u8]) -> bool {
     let Some(&[low, high]) = bytes.get(4..6) else { return true };
     let length_bytes = usize::from(u16::from_le_bytes([low, high]));
     length_bytes >= HEAD_BYTES && bytes.len() < length_bytes
-}
-
-const TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut index = 0_u32;
-    while index < 256 {
-        let mut value = index;
-        let mut bit = 0;
-        while bit < 8 {
-            value = if value & 1 == 1 { (value >> 1) ^ 0x82f6_3b78 } else { value >> 1 };
-            bit += 1;
-        }
-        table[index as usize] = value;
-        index += 1;
-    }
-    table
-};
-
-/// CRC-32C of what `before` is the CRC of, followed by `bytes`; `before` is 0 at the start.
-fn crc32c(before: u32, bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!before, |crc, byte| {
-        let [low, ..] = crc.to_le_bytes();
-        (crc >> 8) ^ TABLE[usize::from(low ^ byte)]
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_crc_is_castagnolis() {
-        assert_eq!(crc32c(0, b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(crc32c(0, b"1234"), b"56789"), 0xe306_9283);
-        // RFC 3720, B.4: 32 bytes of zeroes.
-        assert_eq!(crc32c(0, &[0; 32]), 0x8a91_36aa);
-    }
 }

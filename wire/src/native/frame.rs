@@ -510,10 +510,9 @@ pub(super) fn sound(
 ) -> Result<Sound<'_>, Result<Option<usize>, Error>> {
     let Ok((common, _)) = Common::read_from_prefix(bytes) else {
         // The length alone tells a frame that is too long.
-        if let Some((length, _)) = bytes.split_first_chunk::<4>() {
-            check_length(u32::from_le_bytes(*length), max_frame_bytes).map_err(Err)?;
-        }
-        return Err(Ok(None));
+        let Some((length, _)) = bytes.split_first_chunk::<4>() else { return Err(Ok(None)) };
+        let length = u32::from_le_bytes(*length);
+        return Err(Ok(Some(check_length(length, max_frame_bytes).map_err(Err)?)));
     };
     let frame_bytes = check_length(common.length.get(), max_frame_bytes).map_err(Err)?;
     let header_bytes = usize::from(common.header_words) * 4;

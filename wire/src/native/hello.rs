@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::crc::crc32c;
 use super::error::{Error, What};
-use super::frame::{Common, Kind, blank, fixed, layout, seal, sound};
+use super::frame::{Common, Kind, Sound, blank, fixed, layout, seal, sound};
 use super::{MAGIC, MAX_FRAME_BYTES, VERSION};
 
 /// Type of the attribute that holds the opener's member package.
@@ -15,6 +15,13 @@ const MEMBER_PACKAGE: u16 = 1;
 const CLUSTER_NAME: u16 = 2;
 /// Type of the attribute of a HELLO_ACK that says in words why it refuses, UTF-8.
 const REASON: u16 = 3;
+
+/// Longest member package in a HELLO, in bytes. A longer one is left out, since a part of one is
+/// worth nothing; it fits no heartbeat either.
+pub const PACKAGE_LIMIT_BYTES: usize = 64_000;
+/// Longest cluster name or reason, in bytes; what is longer is cut.
+const TEXT_LIMIT_BYTES: usize = 1_024;
+const _: () = assert!(128 + 4 + PACKAGE_LIMIT_BYTES + 4 + TEXT_LIMIT_BYTES <= MAX_FRAME_BYTES);
 
 layout!(HelloLayout, 128, {
     version_min: U16 = 12, version_max: U16 = 14, offered: U32 = 16, required: U32 = 20,
@@ -158,9 +165,9 @@ fn finish(
     }
 }
 
-/// An attribute, cut so that a HELLO with two of them fits a frame.
-fn cut(value: &[u8]) -> &[u8] {
-    &value[..value.len().min(MAX_FRAME_BYTES / 2 - 256)]
+/// A text, cut so that it fits beside everything else.
+fn cut(text: &[u8]) -> &[u8] {
+    &text[..text.len().min(TEXT_LIMIT_BYTES)]
 }
 
 impl Hello<'_> {
@@ -187,8 +194,9 @@ impl Hello<'_> {
             next_sequence: self.next_sequence.into(),
             reserved: [0; 12],
         };
-        let attributes =
-            [(MEMBER_PACKAGE, cut(self.member_package)), (CLUSTER_NAME, cut(self.cluster_name))];
+        let fits = self.member_package.len() <= PACKAGE_LIMIT_BYTES;
+        let package = if fits { self.member_package } else { &[] };
+        let attributes = [(MEMBER_PACKAGE, package), (CLUSTER_NAME, cut(self.cluster_name))];
         finish(out, layout, Kind::Hello, u16::from(self.after_cut), &attributes);
     }
 }
@@ -228,34 +236,43 @@ fn after_magic(bytes: &[u8]) -> Result<Option<&[u8]>, Error> {
     }
 }
 
-fn attribute(mut body: &[u8], wanted: u16) -> Result<&[u8], Error> {
-    let mut found: &[u8] = &[];
-    while !body.is_empty() {
+/// The value of the first attribute of a type, empty if there is none.
+fn attribute<'a>(sound: &Sound<'a>, wanted: u16) -> Result<&'a [u8], Error> {
+    let mut rest = sound.body;
+    let mut found = None;
+    while !rest.is_empty() {
+        let frame_bytes = sound.common.length.get() as usize;
+        let offset = MAGIC.len() + frame_bytes - rest.len();
         let refused = |number: u16, left: usize| Error {
             what: What::Attribute,
-            offset: 0,
+            offset,
             value: u64::from(number),
             limit: left as u64,
         };
-        let Some((&[a, b, c, d], rest)) = body.split_first_chunk::<4>() else {
-            return Err(refused(0, body.len()));
+        let Some((&[a, b, c, d], after)) = rest.split_first_chunk::<4>() else {
+            return Err(refused(0, rest.len()));
         };
         let (number, length) = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
-        let Some((value, rest)) = rest.split_at_checked(usize::from(length)) else {
-            return Err(refused(number, rest.len()));
+        let Some((value, after)) = after.split_at_checked(usize::from(length)) else {
+            return Err(refused(number, after.len()));
         };
         if number == wanted {
-            found = value;
+            found = found.or(Some(value));
         }
-        body = rest;
+        rest = after;
     }
-    Ok(found)
+    Ok(found.unwrap_or_default())
+}
+
+/// Errors of a frame count from its start; those of a hello from the magic before it.
+fn behind_magic(error: Error) -> Error {
+    Error { offset: error.offset + MAGIC.len(), ..error }
 }
 
 /// A decoded frame and how many bytes it took with its magic; `None`: more are needed.
 type Decoded<T> = Result<Option<(T, usize)>, Error>;
 
-fn of_kind(bytes: &[u8], kind: Kind) -> Decoded<super::frame::Sound<'_>> {
+fn of_kind(bytes: &[u8], kind: Kind) -> Decoded<Sound<'_>> {
     let Some(frame) = after_magic(bytes)? else { return Ok(None) };
     match sound(frame, MAX_FRAME_BYTES) {
         Ok(sound) if sound.common.kind == kind as u8 => {
@@ -267,7 +284,7 @@ fn of_kind(bytes: &[u8], kind: Kind) -> Decoded<super::frame::Sound<'_>> {
             Err(Error { what: What::Kind, offset: MAGIC.len() + 4, value, limit: kind as u64 })
         }
         Err(Ok(_)) => Ok(None),
-        Err(Err(error)) => Err(error),
+        Err(Err(error)) => Err(behind_magic(error)),
     }
 }
 
@@ -277,7 +294,7 @@ fn of_kind(bytes: &[u8], kind: Kind) -> Decoded<super::frame::Sound<'_>> {
 /// See [`What`]. [`What::Version`]: it is sound, but no version is common.
 pub fn decode_hello(bytes: &[u8]) -> Decoded<Hello<'_>> {
     let Some((sound, consumed_bytes)) = of_kind(bytes, Kind::Hello)? else { return Ok(None) };
-    let layout: HelloLayout = fixed(sound.header)?;
+    let layout: HelloLayout = fixed(sound.header).map_err(behind_magic)?;
     let (oldest, newest) = (layout.version_min.get(), layout.version_max.get());
     if oldest > VERSION || newest < VERSION || layout.required.get() != 0 {
         let (value, limit) = (u64::from(oldest), u64::from(VERSION));
@@ -304,8 +321,8 @@ pub fn decode_hello(bytes: &[u8]) -> Decoded<Hello<'_>> {
         max_frame_bytes: layout.max_frame.get(),
         max_message_bytes: layout.max_message.get(),
         next_sequence: layout.next_sequence.get(),
-        member_package: attribute(sound.body, MEMBER_PACKAGE)?,
-        cluster_name: attribute(sound.body, CLUSTER_NAME)?,
+        member_package: attribute(&sound, MEMBER_PACKAGE)?,
+        cluster_name: attribute(&sound, CLUSTER_NAME)?,
     };
     Ok(Some((hello, consumed_bytes)))
 }
@@ -313,10 +330,10 @@ pub fn decode_hello(bytes: &[u8]) -> Decoded<Hello<'_>> {
 /// Takes a HELLO_ACK with its magic off the front of `bytes`.
 ///
 /// # Errors
-/// See [`What`].
+/// See [`What`]. [`What::Version`]: it accepts, in a version that was not offered.
 pub fn decode_hello_ack(bytes: &[u8]) -> Decoded<HelloAck<'_>> {
     let Some((sound, consumed_bytes)) = of_kind(bytes, Kind::HelloAck)? else { return Ok(None) };
-    let layout: HelloAckLayout = fixed(sound.header)?;
+    let layout: HelloAckLayout = fixed(sound.header).map_err(behind_magic)?;
     let number = layout.status.get();
     let status = HelloStatus::ALL.get(usize::from(number)).copied().ok_or(Error {
         what: What::Enumeration,
@@ -324,6 +341,11 @@ pub fn decode_hello_ack(bytes: &[u8]) -> Decoded<HelloAck<'_>> {
         value: u64::from(number),
         limit: HelloStatus::ALL.len() as u64 - 1,
     })?;
+    let version = layout.version.get();
+    if status == HelloStatus::Ok && version != VERSION {
+        let (value, limit) = (u64::from(version), u64::from(VERSION));
+        return Err(Error { what: What::Version, offset: MAGIC.len() + 12, value, limit });
+    }
     let ack = HelloAck {
         status,
         boot_id: layout.boot_id,
@@ -333,7 +355,7 @@ pub fn decode_hello_ack(bytes: &[u8]) -> Decoded<HelloAck<'_>> {
         credit: layout.credit.get(),
         granted: layout.granted.get(),
         max_frame_bytes: layout.max_frame.get(),
-        reason: attribute(sound.body, REASON)?,
+        reason: attribute(&sound, REASON)?,
     };
     Ok(Some((ack, consumed_bytes)))
 }

@@ -16,7 +16,9 @@ pub use error::{Error, What};
 pub use frame::{
     Ack, AckEntry, Close, DataHead, Echo, Envelope, Frame, Gap, Goodbye, Kind, Step, decode, flags,
 };
-pub use hello::{Hello, HelloAck, HelloStatus, LaneClass, decode_hello, decode_hello_ack};
+pub use hello::{
+    Hello, HelloAck, HelloStatus, LaneClass, PACKAGE_LIMIT_BYTES, decode_hello, decode_hello_ack,
+};
 
 /// First bytes of a connection in this format, in both directions: neither the start of a Tribes
 /// frame nor of a TLS record.
