@@ -120,7 +120,7 @@ struct ringtribe_attribute {
  * Members are told by RINGTRIBE_KIND_MEMBER_ADDED as they are found; the first ones come within about
  * twice mcastFrequency (500 ms).
  *
- * @param attributes  `count` of them, at most 256; each string at most 64 KiB.
+ * @param attributes  `count` of them, at most 256; a name has at most 256 bytes, a value 64 KiB.
  * @param node        the node's handle; give it back with ringtribe_free.
  * @param error       room of `error_size` bytes for a sentence that names the cause and the remedy;
  *                    null with 0. Empty after success.
@@ -133,7 +133,7 @@ ringtribe_status ringtribe_open(const struct ringtribe_attribute *attributes, si
 /** As ringtribe_open, with the attributes of the Cluster element of a Tomcat server.xml, in the words
  * of 2007 or of today; `overrides` are applied after it.
  *
- * @param path  of the file.
+ * @param path  of the file, at most 4,095 bytes.
  * @return also RINGTRIBE_UNSUPPORTED: this build cannot read server.xml. */
 ringtribe_status ringtribe_open_server_xml(const char *path,
                                            const struct ringtribe_attribute *overrides, size_t count,

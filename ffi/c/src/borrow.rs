@@ -44,8 +44,6 @@ unsafe impl Plain for u64 {}
 // SAFETY: as above.
 unsafe impl Plain for usize {}
 
-/// Longest C string that is read.
-const TEXT_LIMIT_BYTES: usize = 64 << 10;
 /// No version of a struct is larger; a larger size was not initialised.
 const STRUCT_LIMIT_BYTES: usize = 4096;
 
@@ -113,8 +111,8 @@ impl<T: Versioned> In<T> {
 }
 
 impl In<c_char> {
-    /// A string of at most 64 KiB of UTF-8.
-    pub(crate) fn text(&self) -> Result<&str, Status> {
+    /// A string of at most `limit_bytes` of UTF-8, without its 0.
+    pub(crate) fn text(&self, limit_bytes: usize) -> Result<&str, Status> {
         if self.0.is_null() {
             return Err(Status::BadArgument);
         }
@@ -123,7 +121,7 @@ impl In<c_char> {
         // another one that would have ended the loop.
         while unsafe { self.0.add(length).read() } != 0 {
             length += 1;
-            if length > TEXT_LIMIT_BYTES {
+            if length > limit_bytes {
                 return Err(Status::BadArgument);
             }
         }

@@ -30,6 +30,10 @@ static NODES: Table<Open> = Table::new(NODES_LIMIT_COUNT);
 const NODES_LIMIT_COUNT: usize = 1 << 16;
 /// Attributes of one call.
 const ATTRIBUTES_LIMIT_COUNT: usize = 256;
+/// Longest strings that are read; Linux takes no longer path.
+const NAME_LIMIT_BYTES: usize = 256;
+const VALUE_LIMIT_BYTES: usize = 64 << 10;
+const PATH_LIMIT_BYTES: usize = 4095;
 
 /// Why a node does not open.
 pub(crate) type Refusal = (Status, String);
@@ -58,22 +62,23 @@ pub(crate) fn configure(
         refuse(format!("{count} attributes at a null or misaligned pointer, or more than 256"))
     })?;
     if let Some(path) = server_xml {
-        let path = path.text().map_err(|_| {
-            refuse("the path is null, longer than 64 KiB, or not in UTF-8".to_owned())
-        })?;
+        let path = text(&path, PATH_LIMIT_BYTES, || "the path".into())?;
         load_server_xml(Path::new(path), &mut config)?;
     }
     for (at, attribute) in attributes.iter().enumerate() {
-        let unusable = |what: &str| {
-            refuse(format!(
-                "the {what} of attribute {at} is null, longer than 64 KiB, or not in UTF-8"
-            ))
-        };
-        let name = attribute.name.text().map_err(|_| unusable("name"))?;
-        let value = attribute.value.text().map_err(|_| unusable("value"))?;
+        let name =
+            text(&attribute.name, NAME_LIMIT_BYTES, || format!("the name of attribute {at}"))?;
+        let value =
+            text(&attribute.value, VALUE_LIMIT_BYTES, || format!("the value of attribute {at}"))?;
         config.set(name, value).map_err(|error| refuse(error.to_string()))?;
     }
     Ok(config)
+}
+
+fn text(from: &In<c_char>, limit_bytes: usize, what: impl Fn() -> String) -> Result<&str, Refusal> {
+    from.text(limit_bytes).map_err(|status| {
+        (status, format!("{} is null, longer than {limit_bytes} bytes, or not in UTF-8", what()))
+    })
 }
 
 /// The one place where a server.xml is read.
