@@ -13,6 +13,8 @@ use core::mem::MaybeUninit;
 
 use ringtribe::status::Status;
 
+use crate::abi::{Attribute, Delivery, MemberInfo, Message};
+
 /// Something to be read; may be null.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -41,8 +43,27 @@ pub(crate) unsafe trait Versioned: Plain {
 unsafe impl Plain for u8 {}
 // SAFETY: as above.
 unsafe impl Plain for u64 {}
+// SAFETY: raw pointers, which may have any bits as well.
+unsafe impl Plain for Attribute {}
+// SAFETY: numbers and raw pointers.
+unsafe impl Plain for Message {}
+// SAFETY: numbers.
+unsafe impl Plain for MemberInfo {}
+// SAFETY: numbers and raw pointers.
+unsafe impl Plain for Delivery {}
+
+// SAFETY: `repr(C)`, and the size stands first; so it is of the next two.
+unsafe impl Versioned for Message {
+    const LEAST_BYTES: usize = 48;
+}
 // SAFETY: as above.
-unsafe impl Plain for usize {}
+unsafe impl Versioned for MemberInfo {
+    const LEAST_BYTES: usize = 112;
+}
+// SAFETY: as above.
+unsafe impl Versioned for Delivery {
+    const LEAST_BYTES: usize = 192;
+}
 
 /// No version of a struct is larger; a larger size was not initialised.
 const STRUCT_LIMIT_BYTES: usize = 4096;
