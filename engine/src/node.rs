@@ -404,6 +404,18 @@ impl Node {
         self.inner.shared.directory.entries()
     }
 
+    /// The destination of a handle; `None` if it has gone.
+    #[must_use]
+    pub fn member(&self, member: MemberId) -> Option<Arc<MemberEntry>> {
+        self.inner.shared.directory.get(member)
+    }
+
+    /// The destination with an identity, if there is one.
+    #[must_use]
+    pub fn find(&self, identity: &Identity) -> Option<Arc<MemberEntry>> {
+        self.inner.shared.directory.find(identity)
+    }
+
     /// The handle of a member, also of one that membership does not know (a static one).
     ///
     /// # Errors

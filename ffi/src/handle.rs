@@ -1,13 +1,21 @@
 //! Handles: numbers that other languages hold instead of pointers.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 /// Things by handle. A handle is an index and a generation, so that one that was closed, or was
 /// never given out, is recognised; whoever uses a thing while it is closed still holds it alive.
 /// All methods may be called from any thread.
 #[derive(Debug)]
 pub struct Table<T> {
-    slots: RwLock<Vec<Slot<T>>>,
+    state: RwLock<State<T>>,
+    limit_count: usize,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    slots: Vec<Slot<T>>,
+    /// Indexes of slots without a thing.
+    free: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -16,58 +24,65 @@ struct Slot<T> {
     thing: Option<Arc<T>>,
 }
 
-/// Most things at a time.
-const LIMIT_COUNT: usize = 1 << 16;
-
 impl<T> Table<T> {
-    /// An empty table.
+    /// An empty table for at most `limit_count` things at a time (and below 2^32).
     #[must_use]
-    pub const fn new() -> Self {
-        Self { slots: RwLock::new(Vec::new()) }
+    pub const fn new(limit_count: usize) -> Self {
+        let state = State { slots: Vec::new(), free: Vec::new() };
+        Self { state: RwLock::new(state), limit_count }
     }
 
-    /// Puts a thing in. The handle is above 0; `None` if 65,536 things are open.
+    fn write(&self) -> RwLockWriteGuard<'_, State<T>> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a thing in. The handle is above 0; `None` if the table is full.
     pub fn insert(&self, thing: Arc<T>) -> Option<i64> {
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        let free = slots.iter().position(|slot| slot.thing.is_none());
-        let index = free.unwrap_or(slots.len());
-        if index == LIMIT_COUNT {
-            return None;
-        }
-        if index == slots.len() {
-            slots.push(Slot { generation: 0, thing: None });
-        }
-        let slot = &mut slots[index];
+        let mut state = self.write();
+        let index = match state.free.pop() {
+            Some(index) => index,
+            None if state.slots.len() < self.limit_count => {
+                state.slots.push(Slot { generation: 0, thing: None });
+                state.slots.len() - 1
+            }
+            None => return None,
+        };
+        let slot = &mut state.slots[index];
         slot.generation = (slot.generation % 0x7fff_fffe) + 1;
         slot.thing = Some(thing);
-        Some(i64::from(slot.generation) << 32 | i64::try_from(index).ok()?)
+        Some(i64::from(slot.generation) << 32 | i64::from(u32::try_from(index).ok()?))
     }
 
     /// The thing of a handle; `None` if it is closed or was never open.
     #[must_use]
     pub fn get(&self, handle: i64) -> Option<Arc<T>> {
         let (index, generation) = Self::parts(handle)?;
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.get(index).filter(|slot| slot.generation == generation)?;
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let slot = state.slots.get(index).filter(|slot| slot.generation == generation)?;
         slot.thing.clone()
     }
 
     /// Takes a thing out: the handle is stale from now on.
     pub fn remove(&self, handle: i64) -> Option<Arc<T>> {
+        self.remove_if(handle, |_| true)
+    }
+
+    /// Takes a thing out if it is what the caller thinks it is.
+    pub fn remove_if(&self, handle: i64, is_meant: impl FnOnce(&T) -> bool) -> Option<Arc<T>> {
         let (index, generation) = Self::parts(handle)?;
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        slots.get_mut(index).filter(|slot| slot.generation == generation)?.thing.take()
+        let mut state = self.write();
+        let slot = state.slots.get_mut(index).filter(|slot| slot.generation == generation)?;
+        if !is_meant(slot.thing.as_ref()?) {
+            return None;
+        }
+        let thing = slot.thing.take();
+        state.free.push(index);
+        thing
     }
 
     fn parts(handle: i64) -> Option<(usize, u32)> {
         let generation = u32::try_from(handle >> 32).ok()?;
         Some((usize::try_from(handle & 0xffff_ffff).ok()?, generation))
-    }
-}
-
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -77,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_closed_handle_stays_stale_when_its_place_is_used_again() {
-        let table = Table::new();
+        let table = Table::new(2);
         let first = table.insert(Arc::new("first")).expect("room");
         assert_eq!(table.get(first).as_deref(), Some(&"first"));
         assert!(table.remove(first).is_some());
@@ -88,5 +103,17 @@ mod tests {
         for forged in [0, -1, i64::MIN, i64::MAX, 1, second + 1, second + (1 << 32)] {
             assert!(table.get(forged).is_none(), "{forged}");
         }
+    }
+
+    #[test]
+    fn a_table_is_bounded_and_takes_out_only_what_is_meant() {
+        let table = Table::new(2);
+        let [one, _two] = [1, 2].map(|n| table.insert(Arc::new(n)).expect("room"));
+        assert!(table.insert(Arc::new(3)).is_none(), "full");
+        assert!(table.remove_if(one, |n| *n == 2).is_none(), "another thing was meant");
+        assert_eq!(table.remove_if(one, |n| *n == 1).as_deref(), Some(&1));
+        let again = table.insert(Arc::new(3)).expect("the place is free again");
+        assert!(table.insert(Arc::new(4)).is_none(), "one place came free, not two");
+        assert_eq!(table.get(again).as_deref(), Some(&3));
     }
 }

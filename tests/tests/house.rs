@@ -115,6 +115,7 @@ fn nobody_imports_what_is_not_his_layer() {
         ("engine/src", &["ringtribe_ffi", "ringtribe_jni", "ringtribe_tests", "jni_sys"]),
         ("ffi/src", &["ringtribe_jni", "ringtribe_tests", "jni_sys"]),
         ("ffi/jni/src", &["ringtribe_tests", "ringtribe_bench"]),
+        ("ffi/c/src", &["ringtribe_jni", "ringtribe_tests", "ringtribe_bench", "jni_sys"]),
     ] {
         for (file, text) in sources(directory) {
             for stranger in strangers {
@@ -132,10 +133,21 @@ fn nobody_imports_what_is_not_his_layer() {
 
 #[test]
 fn unsafe_stands_in_few_places_and_argues() {
-    let places = ["engine/src/ring/", "engine/src/control/descriptor.rs", "ffi/jni/src/"];
-    for directory in
-        ["wire/src", "engine/src", "ffi/src", "ffi/jni/src", "tests/src", "benches/src"]
-    {
+    let places = [
+        "engine/src/ring/",
+        "engine/src/control/descriptor.rs",
+        "ffi/jni/src/",
+        "ffi/c/src/borrow.rs",
+    ];
+    for directory in [
+        "wire/src",
+        "engine/src",
+        "ffi/src",
+        "ffi/jni/src",
+        "ffi/c/src",
+        "tests/src",
+        "benches/src",
+    ] {
         for (file, text) in sources(directory) {
             let may = places.iter().any(|place| file.starts_with(place));
             let lines: Vec<&str> = text.lines().collect();

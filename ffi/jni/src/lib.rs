@@ -35,7 +35,7 @@ use crate::records::{HEADER_BYTES, Writer};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-static NODES: Table<Open> = Table::new();
+static NODES: Table<Open> = Table::new(NODES_LIMIT_COUNT);
 static LOADED: AtomicBool = AtomicBool::new(false);
 
 /// A message has a key; it is in the argument.
@@ -47,6 +47,8 @@ const SUBMIT: jint = 4;
 /// With [`SUBMIT`]: a completion record with the token follows.
 const TOKEN: jint = 8;
 
+/// Nodes of one JVM.
+const NODES_LIMIT_COUNT: usize = 1 << 16;
 /// Pollers of a node.
 const POLLERS_LIMIT_COUNT: usize = 1024;
 /// Messages handed over in one poll.
