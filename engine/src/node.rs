@@ -108,6 +108,10 @@ impl ControlSink for Sink {
         self.shared.apply(output);
     }
 
+    fn oldest_unfinished_ms(&self, now: Instant) -> u32 {
+        u32::try_from(self.shared.oldest_unfinished_ms(now)).unwrap_or(u32::MAX)
+    }
+
     fn failed(&self, text: String) {
         self.shared.deliveries.event(Event::Log { level: LogLevel::Error, text });
     }
@@ -542,6 +546,19 @@ impl Node {
         Ok((message, until))
     }
 
+    /// Asks every Ringtribe member whether all that it submitted before it saw this node is finished,
+    /// and waits until they say so, or `timeout`. After it a copy of a member's state holds
+    /// everything that was not sent to this node. Returns who did not answer.
+    #[must_use]
+    pub fn join_barrier(&self, timeout: Duration) -> Vec<MemberId> {
+        self.inner.shared.join_barrier(WallInstant::now() + timeout)
+    }
+
+    /// Says that what `member` and this node missed of each other ([`Event::Gap`]) is repaired.
+    pub fn repaired(&self, member: MemberId) {
+        self.inner.shared.repaired(member);
+    }
+
     /// Takes deliveries: see [`crate::delivery::DeliveryQueue::poll`].
     pub fn poll(
         &self,
@@ -570,22 +587,31 @@ impl Node {
         list
     }
 
-    /// Closes in order: goodbye, no new messages, what is queued goes out until `grace` ends, the
+    /// Closes in order: goodbye, so that peers address this node no more; no new messages; what is
+    /// queued goes out, and what peers sent is delivered and acknowledged, until `grace` ends; the
     /// rest fails by name, pollers get what is left and then [`PollEnd::Closed`].
     pub fn close(&self, grace: Duration) {
         let inner = &self.inner;
         if inner.closing.swap(true, Ordering::AcqRel) {
             return;
         }
+        let until = WallInstant::now() + grace;
+        let wait_for = |done: &dyn Fn() -> bool| {
+            while WallInstant::now() < until && !done() {
+                std::thread::park_timeout(Duration::from_millis(2));
+            }
+        };
+        // Peers stop addressing us, and finish what is on the way.
+        inner.control.set_draining();
+        inner.shared.orders().push(0, Order::Goodbye { is_final: false });
         inner.control.stop_sending();
+        let is_received =
+            || self.members().iter().all(|entry| entry.budget.used_and_most_bytes().0 == 0);
+        wait_for(&is_received);
+        wait_for(&|| inner.shared.deliveries.is_idle());
+        inner.shared.orders().push(0, Order::Goodbye { is_final: true });
         inner.control.stop_receiving();
         inner.control.stop_listening();
-        let until = WallInstant::now() + grace;
-        while WallInstant::now() < until
-            && self.members().iter().any(|entry| entry.budget.used_and_most_bytes().0 > 0)
-        {
-            std::thread::park_timeout(Duration::from_millis(2));
-        }
         for worker in 0..inner.inboxes.count() {
             inner.inboxes.send(worker, Input::Order(Order::Close { status: Status::Closed }));
         }

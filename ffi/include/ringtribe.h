@@ -85,6 +85,10 @@ enum ringtribe_status_number {
     RINGTRIBE_UNREACHABLE = 206,
     /** the member broke the protocol */
     RINGTRIBE_PROTOCOL = 207,
+    /** the member stalled: it accepted nothing for ackTimeout */
+    RINGTRIBE_STALLED = 208,
+    /** another incarnation lives at the member's address */
+    RINGTRIBE_WRONG_INCARNATION = 209,
     /** the queue to the member stayed full (maxQueueSize) */
     RINGTRIBE_QUEUE_FULL = 301,
     /** the operating system refused */
@@ -134,7 +138,7 @@ ringtribe_status ringtribe_open(const struct ringtribe_attribute *attributes, si
  * of 2007 or of today; `overrides` are applied after it.
  *
  * @param path  of the file, at most 4,095 bytes.
- * @return also RINGTRIBE_UNSUPPORTED: this build cannot read server.xml. */
+ * @return RINGTRIBE_BAD_ARGUMENT with the place in the file, if it cannot be read. */
 ringtribe_status ringtribe_open_server_xml(const char *path,
                                            const struct ringtribe_attribute *overrides, size_t count,
                                            ringtribe_node *node, char *error, size_t error_size);
@@ -304,8 +308,10 @@ enum ringtribe_kind {
     /** A message of ringtribe_submit is done: token; status, the first failure or RINGTRIBE_OK;
      * failures, the members where it failed. */
     RINGTRIBE_KIND_COMPLETED = 5,
-    /** Messages to a member may be missing there: member, lost_count (at most so many). Whoever keeps
-     * state at that member should send it anew. */
+    /** Messages between a member and this node are missing: member, lost_count (at most so many, 0 if
+     * it is not known), level (0: the member missed messages of this node, 1: this node missed messages
+     * of the member). Whoever keeps state should repair it and then call ringtribe_finish; until then
+     * further gaps of the member are merged into this one. */
     RINGTRIBE_KIND_GAP = 6,
     /** Something an operator should read: level, payload (a text; a 0 stands behind it). */
     RINGTRIBE_KIND_LOG = 7

@@ -55,6 +55,8 @@ pub trait ControlSink: Send + Sync + 'static {
     fn connected(&self, worker: u16, request: u64, result: Result<OwnedFd, Errno>);
     /// The view changed, a broadcast came, or there is something to say.
     fn membership(&self, output: Output);
+    /// Age of the oldest delivery without outcome, ms.
+    fn oldest_unfinished_ms(&self, now: Instant) -> u32;
     /// The control thread has ended by a defect.
     fn failed(&self, text: String);
 }
@@ -68,7 +70,7 @@ enum Command {
     ConnectEnded { worker: u16, request: u64, result: Result<OwnedFd, Errno> },
     Evidence { identity: Identity, evidence: Evidence },
     SetLocal(LocalMember),
-    SetVitals { oldest_unfinished_ms: u32, draining: bool },
+    SetDraining,
     Join(std::net::UdpSocket),
     Leave(Done<()>),
     StartReceiving(Done<()>),
@@ -174,6 +176,7 @@ impl ControlHandle {
                         group_address,
                         receiving: None,
                         accepting: None,
+                        draining: false,
                         net: PhantomData,
                     };
                     runtime.block_on(control.run(inputs));
@@ -257,9 +260,9 @@ impl ControlHandle {
         self.send(Command::SetLocal(local));
     }
 
-    /// Says how this node is; it goes into the heartbeats.
-    pub fn set_vitals(&self, oldest_unfinished_ms: u32, draining: bool) {
-        self.send(Command::SetVitals { oldest_unfinished_ms, draining });
+    /// This node wants no new messages; its heartbeats say so.
+    pub fn set_draining(&self) {
+        self.send(Command::SetDraining);
     }
 
     fn join(&self, state: &mut HandleState) -> Result<(), MulticastError> {
@@ -370,6 +373,7 @@ struct Control<N> {
     receiving: Option<tokio::task::JoinHandle<()>>,
     /// Ends when the accepting task has.
     accepting: Option<oneshot::Receiver<()>>,
+    draining: bool,
     net: PhantomData<N>,
 }
 
@@ -389,7 +393,7 @@ impl<N: Net> Control<N> {
             let command = tokio::select! {
                 command = inputs.recv() => command,
                 () = tokio::time::sleep(wait) => {
-                    self.feed(Input::Tick).await;
+                    self.feed_vitals().await;
                     continue;
                 }
             };
@@ -419,8 +423,9 @@ impl<N: Net> Control<N> {
                 self.feed(Input::Evidence { identity: &identity, evidence }).await;
             }
             Command::SetLocal(local) => self.feed(Input::SetLocal(local)).await,
-            Command::SetVitals { oldest_unfinished_ms, draining } => {
-                self.feed(Input::SetVitals { oldest_unfinished_ms, draining }).await;
+            Command::SetDraining => {
+                self.draining = true;
+                self.feed_vitals().await;
             }
             Command::Join(socket) => self.receive(socket),
             Command::Leave(done) => {
@@ -456,6 +461,13 @@ impl<N: Net> Control<N> {
             }
             Command::Close => {}
         }
+    }
+
+    /// How this node is, for the heartbeat that may be due; and what else is due.
+    async fn feed_vitals(&mut self) {
+        let oldest_unfinished_ms = self.sink.oldest_unfinished_ms(self.now());
+        let draining = self.draining;
+        self.feed(Input::SetVitals { oldest_unfinished_ms, draining }).await;
     }
 
     async fn feed(&mut self, input: Input<'_>) {

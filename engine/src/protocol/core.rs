@@ -729,13 +729,15 @@ impl WorkerCore {
         self.to_flush = to_flush;
     }
 
-    fn goodbye(&mut self, is_final: bool) {
+    fn goodbye(&mut self, is_final: bool, io: &mut impl Io) {
         for (member, peer) in &mut self.peers {
             if let Some(reply) = peer.own(LaneRef::Reply) {
                 reply.say_goodbye(is_final);
                 self.to_pump.push((*member, LaneRef::Reply));
             }
         }
+        // At once: the next order may close everything.
+        self.pump(io);
     }
 
     /// Looks at a stream that has news.
@@ -781,7 +783,7 @@ impl Core for WorkerCore {
                     lane.ask_join(token);
                 }
             }
-            Order::Goodbye { is_final } => self.goodbye(is_final),
+            Order::Goodbye { is_final } => self.goodbye(is_final, io),
             Order::Drain { entry } => {
                 if let Some(peer) = self.peers.get_mut(&entry.id) {
                     let until = io.now().plus_ms(self.shared.bounds.ack_timeout_ms);

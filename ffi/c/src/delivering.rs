@@ -37,6 +37,7 @@ enum Held {
     Message(delivery::Delivery),
     Failures(Vec<Outcome>),
     Text(String),
+    Gap(MemberId),
     Nothing,
 }
 
@@ -100,7 +101,7 @@ fn give(node: u64, place: Place, shown: Delivery, held: Held) -> Result<Delivery
             // The 0 at its end is not counted.
             shown.payload_bytes = text.len() - 1;
         }
-        Held::Nothing => {}
+        Held::Gap(_) | Held::Nothing => {}
     }
     shown.handle = GIVEN.insert(given).ok_or(Status::Bug)?.cast_unsigned();
     // Given back by `finish`.
@@ -153,11 +154,12 @@ fn show(open: &Open, polled: Polled) -> (Delivery, Held) {
             shown.status = i32::from(status.number());
             Held::Failures(failures)
         }
-        Event::Gap { member, messages_count } => {
+        Event::Gap { member, here, messages_count } => {
             shown.kind = kind::GAP;
             shown.member = member.to_bits();
+            shown.level = u32::from(here);
             shown.lost_count = messages_count;
-            Held::Nothing
+            Held::Gap(member)
         }
         Event::Log { level, mut text } => {
             shown.kind = kind::LOG;
@@ -181,16 +183,23 @@ fn show_package(shown: &mut Delivery, package: &[u8]) -> Option<Identity> {
 }
 
 /// Ends a delivery; only the first call finds it.
-pub(crate) fn finish(node: u64, handle: u64, status: i32) -> Result<(), Status> {
+pub(crate) fn finish(on: u64, handle: u64, status: i32) -> Result<(), Status> {
     let status = u16::try_from(status).ok().and_then(Status::from_number);
     let status = status.ok_or(Status::BadArgument)?;
     let given = GIVEN
-        .remove_if(handle.cast_signed(), |given| given.node == node)
+        .remove_if(handle.cast_signed(), |given| given.node == on)
         .ok_or(Status::BadArgument)?;
     drop(Place);
     // Nobody else ever looks one up, so this is its only owner.
-    if let Some(Given { held: Held::Message(message), .. }) = Arc::into_inner(given) {
-        message.complete(status);
+    match Arc::into_inner(given).map(|given| given.held) {
+        Some(Held::Message(message)) => message.complete(status),
+        // What was told is repaired, as far as the caller does; later gaps are told anew.
+        Some(Held::Gap(member)) => {
+            if let Ok(open) = node::find(on) {
+                open.node.repaired(member);
+            }
+        }
+        _ => {}
     }
     Ok(())
 }

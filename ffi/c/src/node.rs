@@ -82,12 +82,9 @@ fn text(from: &In<c_char>, limit_bytes: usize, what: impl Fn() -> String) -> Res
 }
 
 /// The one place where a server.xml is read.
-fn load_server_xml(path: &Path, _config: &mut Config) -> Result<(), Refusal> {
-    let text = format!(
-        "{}: this build cannot read server.xml; give its attributes to ringtribe_open",
-        path.display()
-    );
-    Err((Status::Unsupported, text))
+fn load_server_xml(path: &Path, config: &mut Config) -> Result<(), Refusal> {
+    let read = ringtribe::server_xml::load(path, config);
+    read.map(drop).map_err(|error| (Status::BadArgument, error.to_string()))
 }
 
 /// Starts a node that listens, has joined and says so.

@@ -507,6 +507,53 @@ pub extern "system" fn Java_org_ringtribe_Bridge_outcome(
     });
 }
 
+/// `void repaired(long handle, long member)`: what a gap record told of a member is dealt with.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_org_ringtribe_Bridge_repaired(
+    _env: *mut JNIEnv,
+    _class: jclass,
+    handle: jlong,
+    member: jlong,
+) {
+    guarded((), || {
+        if let Some(open) = NODES.get(handle) {
+            open.node.repaired(MemberId::from_bits(member.unsigned_abs()));
+        }
+    });
+}
+
+/// `int join(long handle, long timeout, byte[] text)`: waits up to `timeout` ms until every Ringtribe
+/// member has finished what it submitted before it saw this node; 0, or the negated length of a text
+/// in `text` that names who did not answer.
+///
+/// # Safety
+/// Called by the JVM as a native method.
+#[unsafe(no_mangle)]
+pub unsafe extern "system" fn Java_org_ringtribe_Bridge_join(
+    env: *mut JNIEnv,
+    _class: jclass,
+    handle: jlong,
+    timeout: jlong,
+    text: jbyteArray,
+) -> jint {
+    // SAFETY: the JVM's own pointer, for this call.
+    let env = unsafe { Env::new(env) };
+    guarded(-1, || {
+        let Some(open) = NODES.get(handle) else {
+            return failed(env, text, Status::Closed.text());
+        };
+        let timeout = Duration::from_millis(u64::try_from(timeout).unwrap_or(0));
+        let silent = open.node.join_barrier(timeout);
+        let members = open.node.members();
+        let names: Vec<String> = members
+            .iter()
+            .filter(|entry| silent.contains(&entry.id))
+            .map(|entry| entry.address.to_string())
+            .collect();
+        if names.is_empty() { 0 } else { failed(env, text, &names.join(", ")) }
+    })
+}
+
 /// `int describe(long handle, byte[] text)`: what the node counts, as lines `name=value`; the
 /// length of the text, cut to the array.
 ///

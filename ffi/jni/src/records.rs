@@ -106,9 +106,10 @@ impl<'a> Writer<'a> {
                     record.put(&[0; 4]);
                 }
             }),
-            // reserved 8, member 8, messages 8.
-            Event::Gap { member, messages_count, .. } => self.record(GAP, |record| {
-                record.put(&[0; 8]);
+            // here 4 (1: this node missed them), reserved 4, member 8, messages 8.
+            Event::Gap { member, here, messages_count } => self.record(GAP, |record| {
+                record.int(usize::from(*here));
+                record.put(&[0; 4]);
                 record.put(&member.to_bits().to_ne_bytes());
                 record.put(&messages_count.to_ne_bytes());
             }),

@@ -871,7 +871,8 @@ impl SendStream {
         }
         self.entry.missed_count.fetch_add(missed_count, Ordering::Relaxed);
         if let State::Open { conn } | State::Greeting { conn, .. } = self.state {
-            io.close(conn, true);
+            // Who leaves lets what is written arrive.
+            io.close(conn, status != Status::Closed);
         }
         self.state = State::Idle;
     }
@@ -886,6 +887,9 @@ impl SendStream {
 
     /// Tells the member that this node leaves.
     pub(crate) fn say_goodbye(&mut self, is_final: bool) {
+        if !matches!(self.state, State::Open { .. }) {
+            return;
+        }
         let sequence = self.next_sequence - 1;
         let reason = Status::Goodbye.number();
         self.control.extend(Goodbye { is_final, reason, sequence }.encode());

@@ -46,6 +46,10 @@ final class Bridge {
 
     static native void outcome(long handle, int poller, int index, int status);
 
+    static native void repaired(long handle, long member);
+
+    static native int join(long handle, long timeout, byte[] text);
+
     static native int describe(long handle, byte[] text);
 
     static native int close(long handle, long grace);

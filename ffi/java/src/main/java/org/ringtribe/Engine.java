@@ -42,7 +42,7 @@ public final class Engine implements AutoCloseable {
 
         void memberGone(long id, byte[] memberPackage, int cause);
 
-        void gap(long id, long messages);
+        void gap(long id, boolean here, long messages);
 
         void log(int level, String text);
     }
@@ -134,6 +134,19 @@ public final class Engine implements AutoCloseable {
         if (status < 0) {
             throw refused(error, -status);
         }
+    }
+
+    /**
+     * Waits until every Ringtribe member has finished what it submitted before it saw this node: a copy
+     * of its state that is asked for afterwards holds all that was not sent here.
+     *
+     * @param timeoutMillis longest wait
+     * @return the addresses of those who did not answer, or null if all did
+     */
+    public String joinBarrier(long timeoutMillis) {
+        byte[] text = new byte[4096];
+        int length = Bridge.join(handle, timeoutMillis, text);
+        return length == 0 ? null : new String(text, 0, Math.min(-length, text.length), StandardCharsets.UTF_8);
     }
 
     /**
@@ -348,7 +361,9 @@ public final class Engine implements AutoCloseable {
                 }
                 break;
             case Records.GAP:
-                events.gap(records.member(), records.gapMessages());
+                events.gap(records.member(), records.gapHere(), records.gapMessages());
+                // Nothing above repairs it yet: it is told, and the next one will be told too.
+                Bridge.repaired(handle, records.member());
                 break;
             case Records.LOG:
                 events.log(records.logLevel(), records.logText());

@@ -109,6 +109,10 @@ public final class Records {
         return buffer.getInt(at + 24 + 16 * index + 8);
     }
 
+    boolean gapHere() {
+        return buffer.getInt(at + 8) != 0;
+    }
+
     long gapMessages() {
         return buffer.getLong(at + 24);
     }

@@ -67,7 +67,7 @@ class EngineTest {
         }
 
         @Override
-        public void gap(long id, long count) {
+        public void gap(long id, boolean here, long count) {
             // Not looked at.
         }
 

@@ -190,9 +190,9 @@ final class ChannelEngine implements Engine.Events {
     }
 
     @Override
-    public void gap(long id, long messages) {
-        log.warn("A connection to " + members.get(id) + " was lost: up to " + messages
-                + " messages that asked for no acknowledgement may not have arrived");
+    public void gap(long id, boolean here, long messages) {
+        String who = here ? "This node missed messages of " + members.get(id) : members.get(id) + " missed messages of this node";
+        log.warn(who + (messages == 0 ? "" : ", up to " + messages));
     }
 
     @Override

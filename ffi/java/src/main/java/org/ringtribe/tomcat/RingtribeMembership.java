@@ -58,6 +58,9 @@ public class RingtribeMembership extends McastService implements ChannelEngine.P
         setFrequency(millis);
     }
 
+    /** Longest wait for the join barrier: the default of ackTimeout. */
+    private static final long JOIN_MILLIS = 15_000;
+
     /** @param address interface of the heartbeats (named so in Tomcat 5.5's sample) */
     public void setMcastBindAddr(String address) {
         setBind(address);
@@ -128,6 +131,14 @@ public class RingtribeMembership extends McastService implements ChannelEngine.P
     private void awaitMembers(int level) throws InterruptedException {
         int levels = Integer.bitCount(level & (MembershipService.MBR_RX | MembershipService.MBR_TX));
         TimeUnit.MILLISECONDS.sleep(2 * getFrequency() * levels);
+        if ((level & MembershipService.MBR_TX) != 0) {
+            // From now on everyone addresses this node; what was sent before is finished where it went.
+            String silent = shared.engine().joinBarrier(JOIN_MILLIS);
+            if (silent != null) {
+                log.warn("No answer to the join barrier within " + JOIN_MILLIS + " ms from " + silent
+                        + ": what they sent before they saw this node may be missing in the state it gets");
+            }
+        }
     }
 
     @Override
