@@ -30,6 +30,8 @@ public final class Status {
             Map.entry(GOODBYE, "the member left the cluster"),
             Map.entry(206, "the member cannot be reached"),
             Map.entry(207, "the member broke the protocol"),
+            Map.entry(208, "the member stalled: it accepted nothing for ackTimeout"),
+            Map.entry(209, "another incarnation lives at the member's address"),
             Map.entry(301, "the queue to the member stayed full (maxQueueSize)"),
             Map.entry(302, "the operating system refused"),
             Map.entry(303, "this machine does not offer what is needed"),
