@@ -4,5 +4,6 @@ pub mod build;
 pub mod http;
 pub mod peer;
 pub mod process;
+pub mod python;
 pub mod sim;
 pub mod tomcat;
