@@ -4,6 +4,7 @@ pub mod build;
 pub mod http;
 pub mod peer;
 pub mod process;
+pub mod python;
 pub mod sim;
 pub mod tomcat;
 pub mod trace;
