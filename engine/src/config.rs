@@ -230,6 +230,12 @@ const MODES: [(&str, ReplicationMode); 4] = [
 ];
 
 impl Config {
+    /// The engine's name of an attribute given by any of its names; `None` if there is no such one.
+    #[must_use]
+    pub fn canonical(attribute: &str) -> Option<&'static str> {
+        KNOBS.iter().find(|knob| knob.names.contains(&attribute)).map(|knob| knob.names[0])
+    }
+
     /// Sets one attribute, by either of its names.
     ///
     /// # Errors
@@ -334,7 +340,8 @@ impl From<&Config> for Bounds {
 }
 
 /// The name with the smallest edit distance (Levenshtein) to `given`.
-fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> &'a str {
+#[must_use]
+pub fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> &'a str {
     let distance = |name: &str| {
         let name: Vec<char> = name.chars().flat_map(char::to_lowercase).collect();
         let mut row: Vec<usize> = (0..=name.len()).collect();

@@ -13,6 +13,7 @@ pub mod error;
 pub mod event;
 pub mod ids;
 pub mod io;
+pub mod machine;
 pub mod message;
 pub mod node;
 pub mod order;

@@ -7,6 +7,7 @@
 
 mod descriptor;
 mod sockets;
+pub mod trial;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

@@ -12,4 +12,4 @@ mod io;
 mod setup;
 
 pub use io::{Lent, OwnedEvent, RingIo, RingSettings, Upcalls};
-pub use setup::{RingError, random_bytes};
+pub use setup::{RingError, probe, random_bytes};

@@ -63,6 +63,14 @@ const ENOSYS: i32 = 38;
 const EPERM: i32 = 1;
 const EINVAL: i32 = 22;
 
+/// Makes a ring as a worker would, and lets it go.
+///
+/// # Errors
+/// io_uring is refused, too old, or the machine is out of something; the text has the remedy.
+pub fn probe() -> Result<(), RingError> {
+    make().map(drop)
+}
+
 /// Makes a ring with the best of the modes that this kernel knows; returns their names.
 pub(super) fn make() -> Result<(IoUring, String), RingError> {
     type Mode = (&'static str, fn(&mut io_uring::Builder));
