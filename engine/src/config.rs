@@ -321,6 +321,12 @@ impl Config {
         KNOBS.iter().flat_map(|knob| knob.names).copied()
     }
 
+    /// The engine's name of an attribute given by any of its names; `None` if there is no such one.
+    #[must_use]
+    pub fn canonical(attribute: &str) -> Option<&'static str> {
+        KNOBS.iter().find(|knob| knob.names.contains(&attribute)).map(|knob| knob.names[0])
+    }
+
     /// Sets one attribute, by either of its names.
     ///
     /// # Errors
@@ -528,7 +534,8 @@ fn unique_id_of(text: &str) -> Option<[u8; 16]> {
 }
 
 /// The name with the smallest edit distance (Levenshtein) to `given`.
-pub(crate) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> &'a str {
+#[must_use]
+pub fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> &'a str {
     let distance = |name: &str| {
         let name: Vec<char> = name.chars().flat_map(char::to_lowercase).collect();
         let mut row: Vec<usize> = (0..=name.len()).collect();

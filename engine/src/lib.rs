@@ -17,6 +17,7 @@ pub mod gaps;
 pub mod ids;
 pub mod io;
 pub mod joins;
+pub mod machine;
 pub mod message;
 pub mod node;
 pub mod order;

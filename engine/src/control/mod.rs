@@ -11,6 +11,7 @@ mod net;
 mod plain;
 mod probe;
 mod sockets;
+pub mod trial;
 mod uring;
 
 use std::marker::PhantomData;
