@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::event::Event;
 use crate::ids::{BootId, Epoch, MemberId};
-use crate::shared::{Shared, count};
+use crate::shared::{Shared, count, planted};
 
 /// Incarnations that are remembered; beyond it the first in order is forgotten.
 const LIMIT_COUNT: usize = 4096;
@@ -61,6 +61,9 @@ impl Shared {
     /// An incarnation begins an epoch after an earlier one ended: told once, whichever of its
     /// streams says it first.
     pub(crate) fn epoch_after_cut(&self, boot_id: BootId, epoch: Epoch) {
+        if planted!(self, GapNotRaised) {
+            return;
+        }
         {
             let mut state = self.gaps.state.lock().unwrap_or_else(PoisonError::into_inner);
             if state.epochs.len() >= LIMIT_COUNT && !state.epochs.contains_key(&boot_id) {

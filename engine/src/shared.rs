@@ -62,6 +62,12 @@ pub enum Planted {
     BudgetKept,
     /// A new connection does not wait for what a lost one still holds.
     NoSettling,
+    /// Failed outcomes that may be lost with their connection are not said again.
+    FailureForgotten,
+    /// A message in several frames takes its place when it is whole, not with its first frame.
+    LatePlace,
+    /// Who missed something because an epoch ended is not told.
+    GapNotRaised,
 }
 
 impl Default for Bounds {

@@ -76,6 +76,12 @@ impl World {
                     .collect();
                 self.checker.completed(token, &failures);
             }
+            Event::Gap { member, here, .. } => {
+                if let Some(of) = running.members.get(&member) {
+                    self.checker.gap((node, running.life), *of, here);
+                }
+                running.shared.repaired(member);
+            }
             _ => {}
         }
     }

@@ -32,6 +32,8 @@ pub(super) struct Checker {
     accepted: BTreeSet<(usize, u64)>,
     /// Last number of a key that a receiver saw of a sender.
     last: BTreeMap<(Life, Life, u64), u64>,
+    /// Who was told of a gap: in which life, towards which node, whether it missed something itself.
+    gaps: BTreeSet<(Life, usize, bool)>,
     /// The first sentence that was broken.
     broken: Option<String>,
     pub(super) acknowledged_count: u64,
@@ -105,6 +107,22 @@ impl Checker {
                 self.breaks(format!(
                     "acknowledged means applied: {number} of {:?} at node {node} was not",
                     message.from
+                ));
+            }
+        }
+    }
+
+    /// A node was told that messages between it and `of` are missing.
+    pub(super) fn gap(&mut self, at: Life, of: usize, here: bool) {
+        self.gaps.insert((at, of, here));
+    }
+
+    /// An epoch of the link between two living nodes ended, and both see each other again.
+    pub(super) fn epoch_ended(&mut self, from: Life, to: Life) {
+        for (at, of, here) in [(from, to.0, false), (to, from.0, true)] {
+            if !self.gaps.contains(&(at, of, here)) {
+                self.breaks(format!(
+                    "what a living member missed is told on both sides: {at:?} was not told of {of}"
                 ));
             }
         }

@@ -261,10 +261,28 @@ impl World {
                 "after the faults heal everyone sees everyone",
             );
         }
+        for (from, to) in self.ended_epochs() {
+            self.checker.epoch_ended(from, to);
+        }
         for node in 0..NODES_COUNT {
             // Lanes to two members and from them, and what is being opened or closed.
             self.checker.require(self.net.count(node) <= 250, "connections stay bounded");
         }
+    }
+
+    /// Links between living nodes of which an epoch ended.
+    fn ended_epochs(&self) -> Vec<((usize, u32), (usize, u32))> {
+        let mut ended = Vec::new();
+        for (from, running) in self.nodes.iter().enumerate() {
+            let Some(running) = running else { continue };
+            for entry in running.shared.directory.entries() {
+                let to = node_of(entry.address);
+                if let (Some(_), Some(other)) = (entry.after_cut.get(), &self.nodes[to]) {
+                    ended.push(((from, running.life), (to, other.life)));
+                }
+            }
+        }
+        ended
     }
 
     fn node(&mut self, node: usize, life: u32) -> Option<&mut Node> {
@@ -457,7 +475,15 @@ impl World {
         let mut outputs = Vec::new();
         running.membership.handle(input, now, &mut outputs);
         let shared = Arc::clone(&running.shared);
-        for output in outputs {
+        let speaks = self.formats.speaks_own(node);
+        for mut output in outputs {
+            if let Output::Added { incarnation, .. } | Output::Changed { incarnation, .. } =
+                &mut output
+                && !speaks
+            {
+                // As a stock node, which knows nothing of the own format.
+                *incarnation = None;
+            }
             match output {
                 Output::SendDatagram(bytes) => {
                     for to in 0..NODES_COUNT {

@@ -180,6 +180,12 @@ impl ReceiveStream {
         self.ending = false;
         self.confirmed_count = 0;
         self.take_outcomes();
+        if planted!(shared, FailureForgotten) {
+            self.unconfirmed.clear();
+            for message in &mut self.unfinished {
+                message.status = message.status.map(|_| Status::Ok);
+            }
+        }
         self.news.clear();
         let failed_first = self.unconfirmed.iter().map(|(sequence, _)| *sequence).min();
         let applied = self.applied().min(failed_first.map_or(u64::MAX, |first| first - 1));
@@ -420,7 +426,9 @@ impl ReceiveStream {
             return Err("a second message in several frames before the first ended".into());
         }
         let (first, credit_bytes) = (head.sequence, frame_bytes as u64);
-        if let Some(line) = line {
+        if let Some(line) = line
+            && !planted!(shared, LatePlace)
+        {
             // What came before it stands before it.
             shared.deliveries.push(sink.items);
             shared.deliveries.reserve(line, first);
@@ -470,6 +478,7 @@ impl ReceiveStream {
         let before_count = sink.items.len();
         self.deliver(flags, head, buffer, 0, credit_bytes, room, line, sink)?;
         if let Some(line) = line
+            && !planted!(sink.shared, LatePlace)
             && let Some(item) = sink.items.drain(before_count..).next()
         {
             sink.shared.deliveries.fill(line, first, Some(item));
