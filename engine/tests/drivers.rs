@@ -272,11 +272,45 @@ fn received_to_the_end<D: Made>(bench: &mut Bench<D>, conn: ConnId) -> Vec<u8> {
     got
 }
 
+/// Writes until nothing more goes in; returns how much did.
+fn fill(there: &mut TcpStream) -> usize {
+    there.set_nonblocking(true).expect("a socket");
+    let block = pattern(4096);
+    let mut written_bytes = 0;
+    while let Ok(more_bytes) = there.write(&block) {
+        written_bytes += more_bytes;
+    }
+    there.set_nonblocking(false).expect("a socket");
+    written_bytes
+}
+
+fn what_waits_is_received_whole_without_another_word<D: Made>() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut bench = Bench::<D>::new(4, 1024);
+    let (conn, mut there) = bench.connect();
+    // More than one turn takes, and known to the driver before anybody asks.
+    there.write_all(&pattern(60_000)).expect("room");
+    let _ = bench.turn();
+    bench.io.arm_receive(conn);
+    let mut got = Vec::new();
+    bench.turn_until("all that waits", |_, seen| {
+        for event in seen {
+            if let Seen::Bytes(_, bytes) = event {
+                got.extend(bytes);
+            }
+        }
+        got.len() == 60_000
+    });
+    assert!(got == pattern(60_000));
+    bench.io.shut_down();
+}
+
 fn a_flood_on_one_connection_does_not_starve_another<D: Made>() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut bench = Bench::<D>::new(16, 4096);
     let (flooded, mut flood) = bench.connect();
     let (calm, mut call) = bench.connect();
+    assert!(fill(&mut flood) > 100_000);
     let flood_end = flood.try_clone().expect("a descriptor");
     let writer = std::thread::spawn(move || {
         let block = pattern(1 << 20);
@@ -292,6 +326,7 @@ fn a_flood_on_one_connection_does_not_starve_another<D: Made>() {
         while !answered {
             turns_count += 1;
             assert!(turns_count <= 20, "byte {number} waits behind {flood_bytes} others");
+            let before_bytes = flood_bytes;
             for event in bench.turn() {
                 match event {
                     Seen::Bytes(conn, bytes) if conn == calm => {
@@ -302,6 +337,7 @@ fn a_flood_on_one_connection_does_not_starve_another<D: Made>() {
                     other => panic!("{other:?}"),
                 }
             }
+            assert!(flood_bytes - before_bytes <= 16 * 4096, "a turn is bounded");
         }
     }
     flood_end.shutdown(std::net::Shutdown::Both).expect("it is open");
@@ -433,6 +469,7 @@ on_each_backend! {
     everything_arrives_in_order_through_few_small_buffers_and_many_pauses,
     a_send_of_more_segments_than_the_kernel_takes_arrives_whole,
     closing_with_operations_in_flight_closes_each_descriptor_once,
+    what_waits_is_received_whole_without_another_word,
     a_flood_on_one_connection_does_not_starve_another,
     urgent_bytes_and_an_early_end_hide_nothing,
     a_connection_changes_its_worker_without_losing_a_byte,

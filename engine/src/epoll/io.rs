@@ -14,8 +14,8 @@ use crate::ids::{Instant, MemberId};
 use crate::io::{ConnId, Errno, Evidence, Io, IoEvent, SendBatch};
 use crate::worker::{Driver, DriverSettings, GENERATION_MASK, Table, Upcalls};
 
-/// What is received from one connection before the others get their turn.
-const TURN_BYTES: usize = 256 << 10;
+/// What is received from one connection before the others get their turn: 256 KiB.
+const BUFFERS_A_TURN_COUNT: usize = 4;
 /// Most connections that one call names; the kernel names the others next time.
 const FOUND_LIMIT_COUNT: usize = 256;
 /// What the kernel gives back with the doorbell: no slot and generation.
@@ -107,9 +107,9 @@ impl EpollIo {
     }
 
     fn receive(&mut self, id: ConnId, take: &mut impl FnMut(IoEvent<'_>, &mut Self)) {
-        let mut left_bytes = TURN_BYTES;
         // Lent to the core, which gets the driver beside it.
         let mut buffer = std::mem::take(&mut self.buffer);
+        let mut left_bytes = BUFFERS_A_TURN_COUNT * buffer.len();
         while let Some(conn) = self.connections.get(id).filter(|conn| conn.armed && conn.readable) {
             if left_bytes == 0 {
                 self.list(id);

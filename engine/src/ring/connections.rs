@@ -67,6 +67,8 @@ pub(super) struct Conn {
     pub(super) fd: OwnedFd,
     pub(super) wanted: Wanted,
     pub(super) receiving: bool,
+    /// Whether the receive that is or was in flight got anything.
+    pub(super) fed: bool,
     pub(super) receive_ended: bool,
     pub(super) send: Option<Box<SendOp>>,
     pub(super) closing: bool,
@@ -78,6 +80,7 @@ impl Conn {
             fd,
             wanted: Wanted::No,
             receiving: false,
+            fed: false,
             receive_ended: false,
             send: None,
             closing: false,

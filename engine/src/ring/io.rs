@@ -202,6 +202,7 @@ impl RingIo {
     fn submit_receive(&mut self, id: ConnId) {
         let Some(conn) = self.connections.get(id) else { return };
         conn.receiving = true;
+        conn.fed = false;
         let entry =
             opcode::RecvMulti::new(Fd(conn.raw()), GROUP).build().user_data(tag(Kind::Receive, id));
         self.submit(&entry);
@@ -247,6 +248,7 @@ impl RingIo {
         let closing = conn.closing;
         match (result, lent) {
             (1.., Some(lent)) if !closing => {
+                conn.fed = true;
                 self.events.push_back(OwnedEvent::Received { conn: id, lent });
             }
             (1.., Some(lent)) => self.buffers.give_back(lent),
@@ -323,7 +325,10 @@ impl Driver for RingIo {
     /// doorbell rings, or `until`.
     fn turn(&mut self, until: Option<Instant>) {
         self.arm_bell();
-        for id in std::mem::take(&mut self.starved) {
+        let mut starved = std::mem::take(&mut self.starved);
+        // Who got nothing comes first, or one that is flooded would take all buffers again.
+        starved.sort_by_key(|id| self.connections.get(*id).is_some_and(|conn| conn.fed));
+        for id in starved {
             let wanted = self
                 .connections
                 .get(id)
