@@ -17,6 +17,8 @@ drop-connections [reset=1] breaks all connections: "dropped="
 gaps [count=N]             waits for so many Gap events: "gaps="
 goodbye                    draining
 faults                     what went wrong so far, in words
+rough                      sends every member what it has to refuse: "rough= " and what was not
+state                      where its streams stand, for people
 quit
 """
 
@@ -26,6 +28,7 @@ import threading
 
 import ringtribe_wire as wire
 from ringtribe_member import Member
+from rough import all_wrong
 
 PATTERN = bytes(range(251))
 WAIT = 60.0
@@ -157,9 +160,31 @@ class Driver:
     def faults(self):
         return "faults=%d %s" % (len(self.member.faults), "; ".join(self.member.faults))
 
+    def rough(self):
+        wrong = [word for link in self.member.live() for word in all_wrong(self.member, link)]
+        return "rough=%d %s" % (len(wrong), " ".join(wrong))
+
+    def state(self):
+        with self.changed:
+            said = []
+            for link in self.member.links.values():
+                for index, lane in link.lanes.items():
+                    s = lane.stream
+                    said.append("out %d: epoch %d next %d received %d applied %d position %d credit %d "
+                                "granted %d queue %d open %s lane %s" % (
+                                    index, link.epoch, s.next_sequence, s.received, s.applied,
+                                    s.position, s.credit, s.granted, len(s.queue),
+                                    s.chunked and s.chunked[1:], bool(lane.connection)))
+            for (_, index), s in self.member.ins.items():
+                said.append("in %d: epoch %d received %d applied %d position %d credit %d granted %d "
+                            "open %s unconfirmed %d lane %s" % (
+                                index, s.epoch, s.received, s.applied, s.position, s.credit, s.granted,
+                                s.open and s.open.first, len(s.unconfirmed), bool(s.connection)))
+            return "state " + "; ".join(said)
+
 
 COMMANDS = {"send", "members", "received", "fail", "hold", "release", "join", "echo", "refuse",
-            "drop-connections", "gaps", "goodbye", "faults"}
+            "drop-connections", "gaps", "goodbye", "faults", "rough", "state"}
 
 
 def main():

@@ -90,19 +90,22 @@ class Connection:
                 return None
 
     def frames(self):
-        """All frames until the end; what has arrived together comes as one list."""
+        """All frames until the end; what has arrived together comes as one list. What is wrong is
+        raised after what came before it."""
         while True:
-            batch, at = [], 0
-            while True:
-                found = wire.decode(self.data, at)
-                if not found:
-                    break
-                found[0]["bytes"] = found[1] - at
-                batch.append(found[0])
-                at = found[1]
+            batch, at, fault = [], 0, None
+            try:
+                for found in iter(lambda: wire.decode(self.data, at), None):
+                    found[0]["bytes"] = found[1] - at
+                    batch.append(found[0])
+                    at = found[1]
+            except wire.Fault as wrong:
+                fault = wrong
             del self.data[:at]
             if batch:
                 yield batch
+            if fault:
+                raise fault
             if not self.more():
                 return
 
@@ -479,6 +482,8 @@ class Member:
         connection.sock.settimeout(None)
         if hello["kind"] != "HELLO":
             raise wire.Fault("%s opens a connection" % hello["kind"])
+        if connection.data:
+            raise wire.Fault("bytes behind a HELLO before its answer")
         with self.changed:
             name, stream = self._welcome(hello)
             points = stream.points() if name == "OK" else dict(received=0, applied=0, credit=0, granted=0)
@@ -493,20 +498,29 @@ class Member:
             if stream.outcomes:
                 connection.send(stream.ack())
             self.changed.notify_all()
-        opener = hello["boot_id"]
-        for batch in connection.frames():
-            with self.changed:
-                if stream.connection is not connection:
-                    return
-                try:
-                    sequenced = [self._came(opener, stream, connection, frame) for frame in batch]
-                except wire.Fault as fault:
-                    self._say_close(connection, fault, stream.received)
+        try:
+            for batch in connection.frames():
+                with self.changed:
+                    if stream.connection is not connection:
+                        return
+                    self._take_batch(hello["boot_id"], stream, connection, batch)
+        except wire.Fault as fault:
+            with self.lock:
+                if stream.connection is connection:
                     stream.connection = None
-                    raise
-                if any(sequenced):
-                    connection.send(stream.ack())
-                self.changed.notify_all()
+                    self._say_close(connection, fault, stream.received)
+            raise
+
+    def _take_batch(self, opener, stream, connection, batch):
+        sequenced = False
+        try:
+            for frame in batch:
+                sequenced |= self._came(opener, stream, connection, frame)
+        finally:
+            # What came before a fault is held, and may be told.
+            if sequenced:
+                connection.send(stream.ack())
+            self.changed.notify_all()
 
     def _welcome(self, hello):
         """How a hello is answered, and its stream."""
@@ -514,10 +528,14 @@ class Member:
             return "VERSION", None
         if hello["cluster_hash"] != wire.hash_name(self.cluster):
             return "WRONG_CLUSTER", None
-        if hello["expected_boot_id"] != self.boot_id:
-            return "WRONG_INCARNATION", None
         if hello["boot_id"] == self.boot_id:
             return "BOOT_ID_IN_USE", None
+        if hello["expected_boot_id"] != self.boot_id:
+            return "WRONG_INCARNATION", None
+        reply = hello["stream"] == hello["streams"]
+        if not hello["streams"] or hello["stream"] > hello["streams"] or reply != hello["lane_class"] \
+                or not wire.is_package(hello["member_package"]):
+            return "REFUSED", None
         if self.closing:
             return "CLOSING", None
         name = (hello["boot_id"], hello["stream"])

@@ -216,6 +216,14 @@ def encode_package(host, port, unique_id, alive_ms=0, payload=b""):
     return b"TRIBES-B\x01\x00" + struct.pack(">i", len(fields)) + fields + b"TRIBES-E\x01\x00"
 
 
+def is_package(data):
+    """Whether a member package stands at the front."""
+    if len(data) < 14 or data[:10] != b"TRIBES-B\x01\x00":
+        return False
+    end = 14 + struct.unpack_from(">i", data, 10)[0]
+    return 14 < end <= len(data) - 10 and data[end:end + 10] == b"TRIBES-E\x01\x00"
+
+
 def encode_probe(package, time_ms=0):
     """2.1."""
     body = struct.pack(">iqi", 3, time_ms, 16) + PROBE_ID + struct.pack(">i", len(package))
