@@ -286,6 +286,8 @@ fn a_node_accepts_messages_and_counts_them() {
     }
     assert_eq!(counted, (20, 20_000));
     sender.send(20, 5);
+    let traffic = receiver.next("traffic");
+    assert_eq!((&traffic["in_count"], &traffic["in_bytes"]), (&1.into(), &5.into()));
     assert_eq!(receiver.terminate(), Some(0));
     let closed = receiver.next("closed");
     assert_eq!(
