@@ -13,8 +13,6 @@ use crate::output::{self, thousands};
 
 /// The member that sends in the measurements.
 const SENDER: u8 = 1;
-/// The member that drops what it acknowledges, in the self-test.
-const DROPPER: u8 = 2;
 /// Callers besides one.
 const MANY_CALLERS_COUNT: u64 = 16;
 /// Asynchronous messages for each one that is acknowledged: they are that much faster.
@@ -105,7 +103,9 @@ fn play(options: &Demo, say: &dyn Fn(&str) -> std::io::Result<()>) -> Result<Rep
         "ringtribe demo: {count} members on this machine, group {}:{}",
         group.address, group.port
     ))?;
-    let mut peers = Peers::start(&group, count, options.drop_replication.then_some(DROPPER))?;
+    // The last one that lives.
+    let dropper = options.drop_replication.then_some(count - 1);
+    let mut peers = Peers::start(&group, count, dropper)?;
     let mut members = Vec::new();
     for member in &all {
         let ready = peers.reply(*member)?;

@@ -114,10 +114,15 @@ pub(crate) fn run(settings: &Settings, json: bool) -> std::io::Result<ExitCode> 
     });
     member.close(GRACE);
     let signal = ended?;
-    // What the last second brought, and what the close itself had to say.
+    // What the last second brought, and what the close itself had to say. That it leaves the
+    // others behind is no news.
     watch.traffic()?;
-    while let Ok(Happening::Event(event)) = happenings.try_recv() {
-        watch.event(event)?;
+    for happening in happenings.try_iter() {
+        match happening {
+            Happening::Event(Event::MemberGone { cause: Status::Closed, .. }) => {}
+            Happening::Event(event) => watch.event(event)?,
+            Happening::Signal(_) | Happening::Ended => {}
+        }
     }
     let (messages_count, bytes) = watch.accepted.get();
     let count = output::thousands(messages_count);
@@ -187,7 +192,7 @@ impl Watch {
         self.printer.print("node", &text, object)
     }
 
-    /// What a member is called: its address and the start of its unique id.
+    /// What a member is called: where it listens.
     fn name(&mut self, member: MemberId) -> String {
         if let Some(name) = self.names.get(&member) {
             return name.clone();
