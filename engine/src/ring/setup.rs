@@ -94,7 +94,15 @@ pub fn probe() -> Result<(), RingError> {
     // SAFETY: a nop points to nothing.
     let pushed = unsafe { ring.submission().push(&entry) };
     debug_assert!(pushed.is_ok(), "the queue is empty");
-    ring.submit_and_wait(1).map(drop).map_err(|error| RingError::of("io_uring_enter", error))
+    loop {
+        match ring.submit_and_wait(1) {
+            // A signal says nothing of io_uring.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => {
+                return result.map(drop).map_err(|error| RingError::of("io_uring_enter", error));
+            }
+        }
+    }
 }
 
 /// Makes a ring with the best of the modes that this kernel knows; returns their names.
