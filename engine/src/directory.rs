@@ -92,8 +92,6 @@ pub struct MemberEntry {
     /// Messages that the member missed because an epoch ended, over all epochs of its incarnation;
     /// `None` in the first epoch.
     pub after_cut: OnceLock<Arc<AtomicU64>>,
-    /// Messages of this epoch that failed when it ended.
-    pub missed_count: AtomicU64,
     refused: Box<[Refused]>,
     /// Messages handed to connections that were lost before anything proved their arrival.
     pub unconfirmed_count: AtomicU64,
@@ -260,7 +258,6 @@ impl Directory {
             ended: AtomicU16::new(LIVE),
             shown: AtomicBool::new(false),
             after_cut: OnceLock::new(),
-            missed_count: AtomicU64::new(0),
             refused: (0..self.streams_count).map(|_| Refused::default()).collect(),
             unconfirmed_count: AtomicU64::new(0),
         });

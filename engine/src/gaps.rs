@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::directory::MemberEntry;
 use crate::event::Event;
 use crate::ids::{BootId, Epoch, MemberId};
 use crate::shared::{Shared, count, planted};
@@ -43,6 +44,14 @@ impl Shared {
         }
         count(&self.counters.gaps_count, 1);
         self.deliveries.event(Event::Gap { member, here, messages_count });
+    }
+
+    /// A member missed messages because the epoch of the link to it ended: they are told when its
+    /// incarnation is seen again.
+    pub(crate) fn missed(&self, entry: &MemberEntry, messages_count: u64) {
+        if let Some(missed) = entry.boot_id().and_then(|id| self.directory.missed(id)) {
+            count(&missed, messages_count);
+        }
     }
 
     /// This node missed messages of an incarnation, which may not be in the view yet.

@@ -460,7 +460,8 @@ impl Node {
 
     /// Sends and waits until every member is done as the options of the message ask: applied,
     /// received, or handed to the kernel. One deadline, `timeout_ms` (ackTimeout if `None`), covers
-    /// admission and acknowledgement.
+    /// admission and acknowledgement; where there are several members a quarter of it is kept for
+    /// the second, so that one whose queue is full does not make the others fail.
     ///
     /// # Errors
     /// Each failed member with why; the others have the message.
@@ -534,7 +535,9 @@ impl Node {
         let until = WallInstant::now() + Duration::from_millis(timeout_ms);
         let deadline = self.now().plus_ms(timeout_ms);
         let mut routed = shared.route(builder, key, reply, destinations, deadline, waiter);
-        let tokens = routed.admit(shared, until);
+        // Who has no room must not use up the time that the others have to answer.
+        let kept_ms = if destinations.len() > 1 { timeout_ms / 4 } else { 0 };
+        let tokens = routed.admit(shared, until - Duration::from_millis(kept_ms));
         let message = Arc::clone(&routed.message);
         shared.dispatch(routed, tokens);
         if self.inner.closing.load(Ordering::Acquire) && message.mode != AckMode::None {

@@ -135,6 +135,7 @@ impl WorkerCore {
         // A cut may have overtaken the message: then it fails by name and nothing waits.
         if let Some(status) = self.closing.or(entry.ended()) {
             queued.end(status, &self.shared);
+            self.shared.missed(&entry, 1);
             return;
         }
         let id = entry.id;

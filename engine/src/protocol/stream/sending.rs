@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ringtribe_wire::native::{
     self, Ack, DataHead, Echo, Frame, Gap, Goodbye, Hello, HelloStatus, LaneClass, MAX_BODY_BYTES,
@@ -869,7 +868,12 @@ impl SendStream {
                 shared.complete(&message, index, status);
             }
         }
-        self.entry.missed_count.fetch_add(missed_count, Ordering::Relaxed);
+        if self.class == LaneClass::Data
+            && let Some((refused_count, _)) = self.entry.take_refused(self.stream)
+        {
+            missed_count += refused_count;
+        }
+        shared.missed(&self.entry, missed_count);
         if let State::Open { conn } | State::Greeting { conn, .. } = self.state {
             // Who leaves lets what is written arrive.
             io.close(conn, status != Status::Closed);
