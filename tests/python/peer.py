@@ -22,6 +22,8 @@ state                      where its streams stand, for people
 quit
 """
 
+import faulthandler
+import signal
 import struct
 import sys
 import threading
@@ -183,26 +185,37 @@ class Driver:
             return "state " + "; ".join(said)
 
 
+SAYING = threading.Lock()
+
+
+def say(text):
+    """One line, whole: answers come from several threads."""
+    with SAYING:
+        sys.stdout.write("> %s\n" % text)
+        sys.stdout.flush()
+
+
 COMMANDS = {"send", "members", "received", "fail", "hold", "release", "join", "echo", "refuse",
             "drop-connections", "gaps", "goodbye", "faults", "rough", "state"}
 
 
 def main():
+    # kill -USR1 makes it say where its threads are.
+    faulthandler.register(signal.SIGUSR1)
     driver = Driver(dict(word.split("=", 1) for word in sys.argv[1:]))
     member = driver.member
-    print("> started port=%d boot=%s" % (member.port, member.boot_id.hex()), flush=True)
+    say("started port=%d boot=%s" % (member.port, member.boot_id.hex()))
 
     def answer(command, words):
         method = "received_" if command == "received" else command.replace("-", "_")
-        said = getattr(driver, method)(**dict(word.split("=", 1) for word in words))
-        print("> " + said, flush=True)
+        say(getattr(driver, method)(**dict(word.split("=", 1) for word in words)))
 
     for line in sys.stdin:
         command, *words = line.split() or [""]
         if command == "quit":
             break
         if command not in COMMANDS:
-            print("> unknown command %r" % command, flush=True)
+            say("unknown command %r" % command)
             continue
         # In the background, so that connections can be broken while messages are under way.
         background = "background=1" in words
@@ -212,7 +225,7 @@ def main():
         else:
             answer(command, words)
     member.close()
-    print("> bye", flush=True)
+    say("bye")
 
 
 if __name__ == "__main__":

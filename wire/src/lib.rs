@@ -7,6 +7,7 @@
 //!
 //! * [`tribes`]: the format of Apache Tomcat clusters (7.0 to 11), section by section as stock
 //!   Tomcat's `org.apache.catalina.tribes` writes it.
+//! * [`native`]: Ringtribe's own format, specified in `wire/FORMAT.md`.
 //!
 //! Without the default feature `std` the crate needs `core` and (through `bytes`) `alloc` only.
 //!
