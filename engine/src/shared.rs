@@ -173,6 +173,10 @@ counters! {
     gaps_count,
     /// Hellos that were refused, by us or by a peer.
     refused_hellos_count,
+    /// System calls of the workers that moved bytes or waited for them.
+    io_calls_count,
+    /// Times a worker that slept was rung.
+    doorbells_count,
 }
 
 /// Adds to a counter.

@@ -7,7 +7,7 @@ use std::time::Instant as WallInstant;
 use crate::error::OpenError;
 use crate::order::Order;
 use crate::protocol::core::{Crew, WorkerCore};
-use crate::shared::Shared;
+use crate::shared::{Shared, count};
 use crate::status::Status;
 use crate::worker::{self, Driver, DriverSettings, Inbox, Input, Upcalls};
 
@@ -45,11 +45,15 @@ pub(crate) fn workers<D: Driver>(
                         return;
                     }
                 };
-                let inbox = Arc::new(Inbox::new(io.doorbell()));
+                let (bell, counting) = (io.doorbell(), Arc::clone(&shared));
+                let inbox = Arc::new(Inbox::new(Box::new(move || {
+                    count(&counting.counters.doorbells_count, 1);
+                    bell();
+                })));
                 let _ = ready.send((index, Ok((Arc::clone(&inbox), io.features()))));
                 drop(ready);
                 let core = WorkerCore::new(Arc::clone(&shared), crew, index);
-                if let Err(text) = worker::run(core, &inbox, io) {
+                if let Err(text) = worker::run(core, &inbox, io, &shared.counters.io_calls_count) {
                     WorkerCore::report_bug(&shared, &text);
                     shared.deliveries.close();
                     for other in 0..shared.bounds.worker_count {

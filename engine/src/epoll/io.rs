@@ -46,6 +46,7 @@ pub struct EpollIo {
     buffer: Vec<u8>,
     found: Vec<EpollEvent>,
     skipped: bool,
+    calls_count: u64,
     upcalls: Box<dyn Upcalls>,
     settings: DriverSettings,
     now: Instant,
@@ -78,6 +79,7 @@ impl EpollIo {
             buffer: vec![0; settings.buffer_bytes.max(1) as usize],
             found: vec![EpollEvent::empty(); FOUND_LIMIT_COUNT],
             skipped: false,
+            calls_count: 0,
             upcalls,
             settings,
             now: Instant(0),
@@ -98,6 +100,7 @@ impl EpollIo {
         if conn.told(flags)
             && let Some(batch) = conn.send.take()
         {
+            self.calls_count += 1;
             match conn.transmit(&batch) {
                 Some(result) => self.events.push_back(IoEvent::Sent { conn: id, batch, result }),
                 None => conn.send = Some(batch),
@@ -115,6 +118,7 @@ impl EpollIo {
                 self.list(id);
                 break;
             }
+            self.calls_count += 1;
             let error = match conn.receive(&mut buffer) {
                 None => break,
                 Some(Ok(received_bytes @ 1..)) => {
@@ -178,6 +182,7 @@ impl Driver for EpollIo {
         };
         let mut found = std::mem::take(&mut self.found);
         // An error is a signal, and means "look now".
+        self.calls_count += 1;
         let found_count = self.epoll.wait(&mut found, timeout).unwrap_or(0);
         self.now = self.settings.now();
         for event in &found[..found_count] {
@@ -211,6 +216,10 @@ impl Driver for EpollIo {
         Box::new(move || {
             let _ = bell.write(1);
         })
+    }
+
+    fn calls_count(&self) -> u64 {
+        self.calls_count
     }
 
     fn features(&self) -> String {
@@ -259,7 +268,10 @@ impl Io for EpollIo {
     fn send(&mut self, id: ConnId, batch: SendBatch) {
         let result = match self.connections.get(id).filter(|conn| conn.send.is_none()) {
             None => Err(Errno(nix::libc::ENOTCONN)),
-            Some(conn) => match conn.unwatched.map(Err).or_else(|| conn.transmit(&batch)) {
+            Some(conn) => match conn.unwatched.map(Err).or_else(|| {
+                self.calls_count += 1;
+                conn.transmit(&batch)
+            }) {
                 Some(result) => result,
                 None => {
                     conn.send = Some(batch);

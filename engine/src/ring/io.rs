@@ -369,6 +369,10 @@ impl Driver for RingIo {
         })
     }
 
+    fn calls_count(&self) -> u64 {
+        self.counters.enters_count
+    }
+
     fn features(&self) -> String {
         self.features.clone()
     }

@@ -24,6 +24,9 @@ pub trait Driver: Io + Sized {
     /// Wakes the thread of this driver; may be called from any thread, also after its end.
     fn doorbell(&self) -> Box<dyn Fn() + Send + Sync>;
 
+    /// System calls so far that move bytes or wait for them.
+    fn calls_count(&self) -> u64;
+
     /// The backend with the kernel features in use; begins with `io_uring` or `epoll`.
     fn features(&self) -> String;
 

@@ -7,6 +7,7 @@ mod table;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::ids::Instant;
 use crate::io::{Errno, Io, IoEvent};
@@ -74,7 +75,8 @@ pub enum Input<O> {
 /// Inputs taken before completions get their turn.
 const INPUTS_A_TURN_COUNT: usize = 1024;
 
-/// Runs a core on a backend until it is finished.
+/// Runs a core on a backend until it is finished. What the backend calls the kernel is added to
+/// `calls_count`.
 ///
 /// # Errors
 /// The text of a panic in the core. The backend is torn down safely all the same.
@@ -82,7 +84,9 @@ pub fn run<C: Core, D: Driver>(
     mut core: C,
     inbox: &Inbox<Input<C::Order>>,
     mut io: D,
+    calls_count: &AtomicU64,
 ) -> Result<(), String> {
+    let mut counted = 0;
     let ended = catch_unwind(AssertUnwindSafe(|| {
         loop {
             for _ in 0..INPUTS_A_TURN_COUNT {
@@ -97,6 +101,9 @@ pub fn run<C: Core, D: Driver>(
             io.turn(if sleep { core.next_deadline() } else { Some(Instant(0)) });
             inbox.woke();
             io.deliver(|event, io| core.event(event, io));
+            let calls = io.calls_count();
+            calls_count
+                .fetch_add(calls - std::mem::replace(&mut counted, calls), Ordering::Relaxed);
         }
     }));
     inbox.close();
