@@ -6,10 +6,10 @@ and the number among the messages of that key from this sender, 8; then bytes (p
 ones are the number's low byte, repeated.
 
 send key=K size=N count=C mode=none|received|applied [reply=1] [short=1] [envelope=0]
-                           to every member; waits for all: "sent= failed= by=PORT:STATUS,..."
+                           (size=N+M: in turn) to every member; waits for all: "sent= failed= by=PORT:STATUS,..."
 members count=N            waits for so many members: "members="
 received [count=N]         waits for so many messages: "received= damaged= disordered= duplicates="
-fail next=N                the next N listeners fail
+fail next=N, failed        N more listeners fail; how many have: "failed="
 hold, release              listeners wait
 join, echo                 asks every member: "joined=", "echoed="
 refuse key=K count=N       says to every member that N messages were refused here
@@ -57,6 +57,7 @@ class Driver:
         self.released = threading.Event()
         self.released.set()
         self.fails_left = self.received = self.damaged = self.disordered = self.duplicates = 0
+        self.failed_count = 0
         self.last, self.seen, self.sent, self.tokens = {}, set(), {}, 0
 
     def listen(self, payload, opener, key):
@@ -67,6 +68,7 @@ class Driver:
             self.changed.notify_all()
             if self.fails_left:
                 self.fails_left -= 1
+                self.failed_count += 1
                 return 202
             return 0
 
@@ -100,10 +102,11 @@ class Driver:
         name, links = key.encode(), self.member.live()
         flags = (wire.REPLY if reply == "1" else 0) | (wire.SHORT if short == "1" else 0)
         sent = []
-        for _ in range(int(count)):
+        sizes = [int(one) for one in size.split("+")]
+        for n in range(int(count)):
             number = self.sent.get(name, 0)
             self.sent[name] = number + 1
-            payload = payload_of(name, int(size), number)
+            payload = payload_of(name, sizes[n % len(sizes)], number)
             sent += [(link, self.member.submit(link, payload, name, mode, flags, envelope == "1"))
                      for link in links]
         statuses = self.member.await_all([message for _, message in sent], WAIT)
@@ -122,8 +125,12 @@ class Driver:
 
     def fail(self, next="1"):
         with self.changed:
-            self.fails_left = int(next)
+            self.fails_left += int(next)
         return "ok"
+
+    def failed(self):
+        with self.changed:
+            return "failed=%d" % self.failed_count
 
     def hold(self):
         self.released.clear()
@@ -195,7 +202,7 @@ def say(text):
         sys.stdout.flush()
 
 
-COMMANDS = {"send", "members", "received", "fail", "hold", "release", "join", "echo", "refuse",
+COMMANDS = {"send", "members", "received", "fail", "failed", "hold", "release", "join", "echo", "refuse",
             "drop-connections", "gaps", "goodbye", "faults", "rough", "state"}
 
 

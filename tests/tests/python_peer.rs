@@ -34,14 +34,15 @@ fn free_ports() -> [u16; 2] {
 #[derive(Clone, Debug)]
 struct Burst {
     key: String,
-    size: usize,
+    /// Of one after the other, and again from the first.
+    sizes: Vec<usize>,
     count: u64,
     mode: &'static str,
     reply: bool,
 }
 
 fn burst(key: &str, size: usize, count: u64, mode: &'static str) -> Burst {
-    Burst { key: key.into(), size, count, mode, reply: false }
+    Burst { key: key.into(), sizes: vec![size], count, mode, reply: false }
 }
 
 /// The payload that `peer.py` expects and sends.
@@ -68,6 +69,7 @@ struct Seen {
     /// Number of the last message of each key, by the key's hash.
     last: BTreeMap<[u8; 4], u64>,
     fails_left: u64,
+    failed: u64,
     member: Option<MemberId>,
     completed: BTreeMap<u64, Vec<(MemberId, Status)>>,
 }
@@ -99,6 +101,7 @@ impl Seen {
             return Status::Ok;
         }
         self.fails_left -= 1;
+        self.failed += 1;
         Status::RemoteFailed
     }
 }
@@ -174,10 +177,11 @@ impl Engine {
             "received" => 3,
             _ => 7,
         };
+        let count = usize::try_from(burst.count).expect("few");
         let key = (!burst.key.is_empty()).then(|| Key::of(burst.key.as_bytes()));
-        for _ in 0..burst.count {
+        for size in burst.sizes.iter().cycle().take(count) {
             let next = self.numbers.entry(burst.key.clone()).or_default();
-            let bytes = payload(&burst.key, burst.size, *next);
+            let bytes = payload(&burst.key, *size, *next);
             *next += 1;
             let envelope = Envelope { options, timestamp_ms: 1, unique_id: [7; 16] };
             let mut builder = self.node.compose(bytes.len(), &envelope).expect("in bounds");
@@ -253,7 +257,8 @@ impl Side {
         match self {
             Self::Engine(engine) => engine.submit(burst),
             Self::Python { peer, started_count, .. } => {
-                let Burst { key, size, count, mode, reply } = burst;
+                let Burst { key, sizes, count, mode, reply } = burst;
+                let size = sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("+");
                 let reply = u8::from(*reply);
                 let words = format!("size={size} count={count} mode={mode} reply={reply}");
                 peer.tell(&format!("send key={key} {words} background=1")).expect("it runs");
@@ -327,9 +332,20 @@ impl Side {
         }
     }
 
+    /// How many of its listeners have failed.
+    fn failed(&mut self) -> u64 {
+        match self {
+            Self::Engine(engine) => engine.wait("a lock", |_| true).failed,
+            Self::Python { peer, .. } => {
+                let answer = peer.ask("failed", "failed=").expect("an answer");
+                number(&answer, "failed").expect("a number")
+            }
+        }
+    }
+
     fn fail_next(&mut self, count: u64) {
         match self {
-            Self::Engine(engine) => engine.wait("a lock", |_| true).fails_left = count,
+            Self::Engine(engine) => engine.wait("a lock", |_| true).fails_left += count,
             Self::Python { peer, .. } => {
                 peer.ask(&format!("fail next={count}"), "ok").expect("an answer");
             }
@@ -387,6 +403,13 @@ fn every_size_in_every_mode(with_engine: bool) {
             count += messages_count;
         }
     }
+    // A small one waits for the large one of its key that was begun before it.
+    let sizes = vec![300_000, 20, 1_000_000, 40, 50];
+    let mixed = Burst { sizes, ..burst("mixed", 0, 20, "applied") };
+    for side in [&mut a, &mut b] {
+        assert_eq!(side.send(&mixed), []);
+    }
+    count += 20;
     // Without a key, and as a reply.
     for (key, reply) in [("", false), ("reply", true)] {
         for size in [100, 200_000] {
@@ -424,11 +447,11 @@ fn failures_have_a_name_and_a_place(with_engine: bool) {
 }
 
 fn broken_connections_lose_nothing(with_engine: bool) {
+    const STEPS_COUNT: u64 = 4;
+    const FAILS_COUNT: u64 = 3;
     let Some((mut a, mut b)) = pair(with_engine) else { return };
-    let mut count = 0;
+    let (mut count, mut told) = (0, [0; 2]);
     for round in 0..6 {
-        // Failures have to survive as well: as many as were ordered, whatever breaks.
-        let fails_count = if round % 3 == 0 { 5 } else { 0 };
         let bursts = [
             burst(&format!("small-{}", round % 2), 40, 1_000, "applied"),
             burst("middle", 20_000, 40, "applied"),
@@ -436,34 +459,43 @@ fn broken_connections_lose_nothing(with_engine: bool) {
         ];
         let before = count;
         for side in [&mut a, &mut b] {
-            side.fail_next(fails_count);
-        }
-        for side in [&mut a, &mut b] {
             for burst in &bursts {
                 side.submit(burst);
             }
         }
         count += bursts.iter().map(|burst| burst.count).sum::<u64>();
-        for step in 1..=4 {
-            let due = before + (count - before) * step / 6;
+        for step in 1..=STEPS_COUNT {
+            let due = before + (count - before) * step / (STEPS_COUNT + 2);
             let observer = if step % 2 == 0 { &mut a } else { &mut b };
             observer.await_received(due);
+            // Those that fail now are told on the connection that breaks, or on the next one.
+            for side in [&mut a, &mut b] {
+                side.fail_next(FAILS_COUNT);
+            }
             let Side::Python { peer, .. } = &mut b else { panic!("b is in Python") };
             let how = format!("drop-connections reset={}", (round + step) % 2);
             peer.ask(&how, "dropped=").expect("an answer");
         }
-        for turn in 0..2 {
-            let side = if turn == 0 { &mut a } else { &mut b };
-            let failed = side.finish();
-            let expected = usize::try_from(fails_count).expect("few");
-            if failed != vec![Status::RemoteFailed; expected] {
-                panic!("round {round}: {failed:?}\n{}\n{}", a.state(), b.state());
+        for (turn, told) in told.iter_mut().enumerate() {
+            let (from, to) = if turn == 0 { (&mut a, &mut b) } else { (&mut b, &mut a) };
+            let failed = from.finish();
+            *told += failed.len() as u64;
+            let all_failed = failed.iter().all(|status| *status == Status::RemoteFailed);
+            if !all_failed || *told != to.failed() {
+                let failed_count = to.failed();
+                panic!(
+                    "round {round}: {} of {failed_count} failures told, {failed:?}\n{}\n{}",
+                    *told,
+                    a.state(),
+                    b.state()
+                );
             }
         }
         for side in [&mut a, &mut b] {
             side.check(count);
         }
     }
+    assert!(told.iter().all(|count| *count >= 12), "too few failed: {told:?}");
 }
 
 #[test]
