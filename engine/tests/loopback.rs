@@ -47,6 +47,10 @@ fn listener_outcome(payload: &[u8]) -> Status {
 
 impl Running {
     fn start(id: u8, mcast_port: u16, ground: Ground) -> Self {
+        Self::start_with(id, mcast_port, ground, &[])
+    }
+
+    fn start_with(id: u8, mcast_port: u16, ground: Ground, more: &[(&str, &str)]) -> Self {
         let mut config = Config::default();
         for (name, value) in [
             ("mcastAddr", "228.0.0.9"),
@@ -61,6 +65,9 @@ impl Running {
             ("backend", ground.backend),
             ("ackTimeout", "5000"),
         ] {
+            config.set(name, value).expect("a valid knob");
+        }
+        for (name, value) in more {
             config.set(name, value).expect("a valid knob");
         }
         let node = std::sync::Arc::new(Node::open(&config).expect("this machine has io_uring"));
@@ -211,6 +218,31 @@ fn a_key_keeps_its_order_through_the_queue(ground: Ground) {
     b.stop();
 }
 
+fn a_message_that_the_member_does_not_take_fails_by_name_and_the_next_goes_on(ground: Ground) {
+    let port = free_udp_port();
+    let a = Running::start(1, port, ground);
+    let b = Running::start_with(2, port, ground, &[("maxMessageBytes", "100000")]);
+    let (to_b, _) = (a.await_member(), b.await_member());
+    for round in 0..3 {
+        send(&a, to_b, &[round; 100_000], 7).expect("just so long");
+        assert_eq!(b.next_message(), [round; 100_000]);
+        let too_big = send(&a, to_b, &[round; 100_001], 7);
+        assert_eq!(too_big, Err(vec![(to_b, Status::TooBig)]));
+        let here = b.await_event("gap", |event| match event {
+            Event::Gap { here, messages_count, member } => {
+                b.node.repaired(member);
+                Some((here, messages_count))
+            }
+            _ => None,
+        });
+        assert_eq!(here, (true, 1), "the member learns that it missed one");
+        send(&a, to_b, &[round, 1], 7).expect("delivered");
+        assert_eq!(b.next_message(), [round, 1]);
+    }
+    a.stop();
+    b.stop();
+}
+
 fn a_node_that_dies_without_a_word_is_noticed_and_named(ground: Ground) {
     let port = free_udp_port();
     let a = Running::start(1, port, ground);
@@ -243,6 +275,12 @@ macro_rules! grounds {
             #[test]
             fn a_key_keeps_its_order_through_the_queue() {
                 super::a_key_keeps_its_order_through_the_queue(ground(100));
+            }
+            #[test]
+            fn a_message_that_the_member_does_not_take_fails_by_name_and_the_next_goes_on() {
+                super::a_message_that_the_member_does_not_take_fails_by_name_and_the_next_goes_on(
+                    ground(300),
+                );
             }
             #[test]
             fn a_node_that_dies_without_a_word_is_noticed_and_named() {

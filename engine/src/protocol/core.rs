@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ringtribe_wire::native::LaneClass;
+use ringtribe_wire::native::{HelloStatus, LaneClass};
 
 use crate::delivery::Item;
 use crate::directory::MemberEntry;
@@ -23,7 +23,7 @@ use crate::protocol::inbound::Inbound;
 use crate::protocol::lane::{Ask, Queued, SETTLE_MS};
 use crate::protocol::lately::{Seen, Waiting};
 use crate::protocol::peer::{LaneRef, Peer};
-use crate::protocol::stream::greeting::{self, Greeted, Greeting, worker_of};
+use crate::protocol::stream::greeting::{self, Greeted, Greeting, Refusal, worker_of};
 use crate::protocol::stream::receiving::Asked;
 use crate::shared::{Shared, count, planted};
 use crate::status::Status;
@@ -297,6 +297,11 @@ impl WorkerCore {
                 self.conns.insert(conn, Role::Accepted(Box::new(accepted)));
                 self.tribes_received(conn, &read, io);
             }
+            Greeted::Foreign(reason) => {
+                let refusal = Refusal { status: HelloStatus::Version, reason };
+                greeting.refused = true;
+                io.send(conn, refusal.answer(peer, 0, &self.shared));
+            }
             Greeted::Broken(text) => self.broken(conn, peer, &text, io),
             Greeted::Hello(hello) => {
                 let worker = worker_of(&hello, workers_count);
@@ -366,7 +371,7 @@ impl WorkerCore {
         // What came whole before a fault was taken, and is delivered.
         self.shared.deliveries.push(&mut self.items);
         if let Err(text) = &result {
-            stream.end(Status::Protocol, text);
+            stream.end(text);
             count(&self.shared.counters.bad_input_count, 1);
             let text = format!("connection from {peer} closed: it sent {text}");
             self.shared.deliveries.event(Event::Log { level: LogLevel::Warn, text });

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ringtribe_wire::native::{
-    Hello, HelloAck, HelloStatus, LaneClass, MAGIC, MAX_FRAME_BYTES, decode_hello, hash,
+    Hello, HelloAck, HelloStatus, LaneClass, MAGIC, MAX_FRAME_BYTES, What, decode_hello, hash,
 };
 use ringtribe_wire::tribes::Member;
 
@@ -36,6 +36,8 @@ pub(crate) enum Greeted<'a> {
     Other,
     /// A hello.
     Hello(Hello<'a>),
+    /// A hello in a version, or with a feature, that is not spoken here.
+    Foreign(String),
     /// Our own format, and broken.
     Broken(String),
 }
@@ -58,6 +60,7 @@ impl Greeting {
                 Greeted::Hello(hello)
             }
             Ok(Some(_)) => Greeted::Broken("bytes behind its hello before the answer".into()),
+            Err(error) if error.what == What::Version => Greeted::Foreign(error.to_string()),
             Err(error) => Greeted::Broken(error.to_string()),
         }
     }

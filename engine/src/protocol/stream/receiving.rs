@@ -82,6 +82,8 @@ pub(crate) struct ReceiveStream {
     open: Option<Reassembly>,
     /// A message that was open was given up: this epoch cannot go on.
     given_up: bool,
+    /// What came last is a message above maxMessageBytes.
+    too_big: bool,
     outcomes: Arc<StreamOutcomes>,
     taken: Vec<(u64, Status)>,
     entries: Vec<AckEntry>,
@@ -123,6 +125,7 @@ impl ReceiveStream {
             confirmed_count: 0,
             open: None,
             given_up: false,
+            too_big: false,
             outcomes: Arc::new(StreamOutcomes::new(worker, number)),
             taken: Vec::new(),
             entries: Vec::new(),
@@ -297,9 +300,10 @@ impl ReceiveStream {
                 if !self.is_next(gap.sequence, sink.shared)? {
                     return Ok(());
                 }
-                self.pay(frame_bytes as u64)?;
+                self.check_credit(frame_bytes as u64)?;
                 self.finished_bytes += frame_bytes as u64;
                 sink.shared.gap_from(self.boot_id, gap.refused);
+                self.taken(gap.sequence, frame_bytes as u64, sink.shared);
                 Ok(())
             }
             Frame::Confirm { count } => {
@@ -352,18 +356,20 @@ impl ReceiveStream {
         if sequence != self.received + 1 {
             return Err(format!("frame {sequence} where {} comes next", self.received + 1));
         }
-        self.received = sequence;
-        count(&shared.counters.frames_received_count, 1);
         Ok(true)
     }
 
-    fn pay(&mut self, bytes: u64) -> Result<(), String> {
-        self.counted_bytes += bytes;
-        if self.counted_bytes > self.limit_bytes {
-            return Err(format!(
-                "{} bytes where its credit is {}",
-                self.counted_bytes, self.limit_bytes
-            ));
+    /// A frame is good: only then it counts as received, so that one that is refused comes again.
+    fn taken(&mut self, sequence: u64, counted_bytes: u64, shared: &Shared) {
+        self.received = sequence;
+        self.counted_bytes += counted_bytes;
+        count(&shared.counters.frames_received_count, 1);
+    }
+
+    fn check_credit(&self, bytes: u64) -> Result<(), String> {
+        let counted_bytes = self.counted_bytes + bytes;
+        if counted_bytes > self.limit_bytes {
+            return Err(format!("{counted_bytes} bytes where its credit is {}", self.limit_bytes));
         }
         Ok(())
     }
@@ -380,6 +386,22 @@ impl ReceiveStream {
             return Ok(());
         }
         let is_first = head.flags & flags::FIRST != 0;
+        let counted_bytes = if is_first { frame_bytes as u64 } else { 0 };
+        self.check_credit(counted_bytes)?;
+        self.data_in_turn(head, body, frame_bytes, whole, sink)?;
+        self.taken(head.sequence, counted_bytes, sink.shared);
+        Ok(())
+    }
+
+    fn data_in_turn(
+        &mut self,
+        head: &DataHead,
+        body: &[u8],
+        frame_bytes: usize,
+        whole: Option<&Buffer>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), String> {
+        let is_first = head.flags & flags::FIRST != 0;
         let is_last = head.flags & flags::LAST != 0;
         if !is_first {
             let Some(open) = &mut self.open else {
@@ -391,7 +413,6 @@ impl ReceiveStream {
             }
             return Ok(());
         }
-        self.pay(frame_bytes as u64)?;
         let line = (head.key != 0).then_some(LineId { owner: self.number, key: head.key });
         if is_last {
             if head.place as usize != body.len() {
@@ -415,10 +436,17 @@ impl ReceiveStream {
         let whole_bytes = head.place as usize;
         let shared = sink.shared;
         let most_bytes = shared.bounds.max_message_bytes + ringtribe_wire::native::ENVELOPE_BYTES;
-        if whole_bytes > most_bytes || body.is_empty() || body.len() >= whole_bytes {
+        if whole_bytes > most_bytes {
+            // The sender fails it by name, and goes on with a gap in its place.
+            self.too_big = true;
             return Err(format!(
-                "a message of {whole_bytes} bytes whose first frame has {}; at most {most_bytes} are \
-                 taken (maxMessageBytes)",
+                "a message of {whole_bytes} bytes where at most {most_bytes} are taken: raise \
+                 maxMessageBytes here, or lower it there"
+            ));
+        }
+        if body.is_empty() || body.len() >= whole_bytes {
+            return Err(format!(
+                "a message of {whole_bytes} bytes whose first frame has {}",
                 body.len()
             ));
         }
@@ -742,7 +770,9 @@ impl ReceiveStream {
     }
 
     /// Says why the connection closes; it does when that is out.
-    pub(crate) fn end(&mut self, status: Status, text: &str) {
+    pub(crate) fn end(&mut self, text: &str) {
+        let status =
+            if std::mem::take(&mut self.too_big) { Status::TooBig } else { Status::Protocol };
         let close = Close { code: status.number(), sequence: self.received, text: text.as_bytes() };
         close.encode(&mut self.control);
         self.ending = true;

@@ -32,6 +32,8 @@ const BATCH_SEGMENTS_COUNT: usize = 512;
 const HEADS_BYTES: usize = 64 << 10;
 /// Bodies up to this length are copied beside their heads: one run for many small messages.
 const COPIED_BYTES: usize = 256;
+/// Bytes of a GAP frame, as the credit counts it.
+const GAP_BYTES: u64 = 40;
 /// Control frames that may wait to be written.
 const CONTROL_LIMIT_BYTES: usize = 64 << 10;
 
@@ -77,6 +79,7 @@ enum What {
     Gap {
         refused: u64,
         key: u64,
+        cause: Status,
     },
 }
 
@@ -351,7 +354,8 @@ impl SendStream {
             return;
         }
         if let Some((refused, key)) = self.entry.take_refused(self.stream) {
-            self.number(What::Gap { refused, key }, 40);
+            let cause = Status::QueueFull;
+            self.number(What::Gap { refused, key, cause }, GAP_BYTES);
         }
     }
 
@@ -437,11 +441,11 @@ impl SendStream {
                 (&queued.message, *from, queued.message.body.length_bytes())
             }
             What::Chunk { message, from, to } => (message, *from, *to),
-            What::Gap { refused, key } => {
-                let cause = Status::QueueFull.number();
-                heads.extend(Gap { cause, sequence, key: *key, refused: *refused }.encode());
+            What::Gap { refused, key, cause } => {
+                let (cause, key, refused) = (cause.number(), *key, *refused);
+                heads.extend(Gap { cause, sequence, key, refused }.encode());
                 add_head(&mut self.pieces, head_from, heads.len());
-                return 40;
+                return heads.len() - head_from;
             }
         };
         let body = &message.body;
@@ -578,6 +582,11 @@ impl SendStream {
                 self.credit = self.credit.max(ack.credit);
                 self.granted = self.granted.max(ack.granted);
                 self.hold_until(ack.received, shared);
+                // What failed and is not confirmed lies above this point.
+                if ack.applied > self.applied {
+                    self.applied = ack.applied;
+                    self.ended(0, ack.applied + 1, Status::Ok, shared);
+                }
                 // The rest goes out again.
                 if !self.sent.is_empty() && self.next_write > 0 {
                     count(&shared.counters.resent_count, 1);
@@ -635,6 +644,10 @@ impl SendStream {
                 shared.joins.answered(*token, self.entry.id);
                 Ok(())
             }
+            Frame::Close(close) if close.code == Status::TooBig.number() => {
+                self.too_big(close.sequence, shared);
+                Err(String::from_utf8_lossy(close.text).escape_debug().to_string())
+            }
             Frame::Close(close) => Err(format!(
                 "a close with status {}: {}",
                 close.code,
@@ -643,6 +656,28 @@ impl SendStream {
             Frame::Optional { .. } => Ok(()),
             _ => Err("a frame that belongs on the other direction".into()),
         }
+    }
+
+    /// The member takes no message as long as the one that begins behind `received`: it fails by
+    /// name, and a gap goes in its place.
+    fn too_big(&mut self, received: u64, shared: &Shared) {
+        let first = self.next_sequence - self.sent.len() as u64;
+        let at = (received + 1).checked_sub(first).and_then(|at| usize::try_from(at).ok());
+        let Some(frame) = at.and_then(|at| self.sent.get_mut(at)) else { return };
+        let What::Chunk { message, from: 0, to } = frame else { return };
+        let Some(Chunked { queued, .. }) =
+            self.chunked.take_if(|open| Arc::ptr_eq(&open.queued.message, message))
+        else {
+            return;
+        };
+        let key = queued.message.manner.key.map_or(0, crate::ids::Key::to_wire);
+        // The member counts the bytes of what it takes.
+        self.end -= (native::DATA_BYTES + *to) as u64 - GAP_BYTES;
+        *frame = What::Gap { refused: 1, key, cause: Status::TooBig };
+        if queued.message.mode == AckMode::None {
+            shared.undelivered(self.entry.id, Status::TooBig);
+        }
+        queued.end(Status::TooBig, shared);
     }
 
     /// The member's engine holds everything up to `received`: the resend copies go.
