@@ -377,6 +377,43 @@ fn the_doctor_names_what_keeps_a_node_from_running() {
 }
 
 #[test]
+fn a_server_xml_is_read_and_the_command_line_stands_over_it() {
+    let xml = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/testdata/seed-server.xml");
+    let port = format!("mcastPort={}", free_port());
+    let over =
+        ["--set", "tcpListenAddress=127.0.0.1", "--set", "mcastBindAddr=127.0.0.1", "--set", &port];
+    let arguments = [&["--server-xml", xml, "--json"][..], &over].concat();
+    let mut node = Running::start(&[&["node"][..], &arguments].concat());
+    let told = node.next("settings")["settings"].clone();
+    let shown = |name: &str| (told[name]["value"].clone(), told[name]["from"].clone());
+    assert_eq!(shown("mcastAddr"), ("224.0.0.5".into(), "seed-server.xml:24".into()));
+    assert_eq!(shown("tcpThreadCount"), ("6".into(), "seed-server.xml:32".into()));
+    assert_eq!(shown("tcpListenAddress"), ("127.0.0.1".into(), "--set".into()));
+    assert_eq!(shown("poolSize"), ("25".into(), "default".into()));
+    assert!(node.next("ignored")["text"].as_str().expect("text").contains("managerClassName"));
+    assert!(node.next("node")["address"].as_str().expect("text").starts_with("127.0.0.1:40"));
+    assert_eq!(node.terminate(), Some(0));
+    // Without what the command line says, the address is another machine's.
+    let report = object(&run(&["doctor", "--json", "--server-xml", xml]));
+    assert_eq!(finding(&report, "port")["grade"], "FAIL");
+    let ignored = report["facts"]["server_xml_ignored"].as_array().expect("what is ignored");
+    assert_eq!(ignored.len(), 7, "{report}");
+}
+
+#[test]
+fn the_doctor_looks_at_what_the_settings_use() {
+    let set = ["--set", "backend=epoll", "--set", "staticMembers=127.0.0.1:4009"];
+    let report = object(&run(&[&["doctor", "--json"][..], &set].concat()));
+    assert_eq!(
+        finding(&report, "multicast")["what"],
+        "not used: members are found by staticMembers"
+    );
+    assert_eq!(finding(&report, "io_uring")["what"], "not used: backend is epoll");
+    assert!(report["facts"]["backend"].as_str().expect("a backend").starts_with("epoll"));
+    assert_eq!(report["facts"]["multicast"], Value::Null);
+}
+
+#[test]
 fn arguments_that_are_refused_are_named() {
     for (arguments, says) in [
         (&["nod"][..], "nod is not known here; did you mean node?"),

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use ringtribe::config::Config;
+use ringtribe::config::{Backend, Config};
 use ringtribe::control::{ListenError, trial};
 use ringtribe::machine::{self, Limit};
 use ringtribe::node::Node;
@@ -33,7 +33,7 @@ pub(crate) fn run(
     let config = &settings.config;
     let mut findings = Findings::default();
     kernel(&mut findings);
-    io_uring(&mut findings);
+    io_uring(config, &mut findings);
     // Before the node, which raises the limit.
     descriptors(config, members_count, &mut findings);
     locked_memory(config, &mut findings);
@@ -68,7 +68,11 @@ fn kernel(findings: &mut Findings) {
     }
 }
 
-fn io_uring(findings: &mut Findings) {
+fn io_uring(config: &Config, findings: &mut Findings) {
+    if config.backend == Backend::Epoll {
+        findings.ok("io_uring", "not used: backend is epoll");
+        return;
+    }
     let disabled = machine::sysctl("kernel.io_uring_disabled");
     let filtered = machine::has_seccomp_filter();
     if let Some(number) = disabled.as_ref().and_then(|text| text.parse::<u64>().ok()) {
@@ -154,6 +158,9 @@ fn descriptors(config: &Config, members_count: u64, findings: &mut Findings) {
 }
 
 fn locked_memory(config: &Config, findings: &mut Findings) {
+    if config.backend == Backend::Epoll {
+        return;
+    }
     let Ok(Limit { soft, .. }) = Limit::locked_bytes() else { return };
     let needed_bytes = RING_BYTES * (workers_count(config) + 1);
     findings.fact("locked_memory_bytes", soft);
@@ -234,9 +241,8 @@ fn port(config: &Config, findings: &mut Findings) {
         Ok(address) => address,
         Err(error) => {
             let remedy = match &error {
-                ListenError::NotHere { .. } => Some("set tcpListenAddress to one of these".into()),
                 // The text has it.
-                ListenError::InUse { .. } => None,
+                ListenError::NotHere { .. } | ListenError::InUse { .. } => None,
                 ListenError::System(_) => Some("see tcpListenAddress and tcpListenPort".into()),
             };
             findings.fail("port", error.to_string(), remedy);
@@ -270,6 +276,10 @@ fn port(config: &Config, findings: &mut Findings) {
 }
 
 fn multicast(config: &Config, findings: &mut Findings) {
+    if !config.uses_multicast() {
+        findings.ok("multicast", "not used: members are found by staticMembers");
+        return;
+    }
     match trial::multicast(config) {
         Ok(took) => {
             let group = config.mcast_addr;
