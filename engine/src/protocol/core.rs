@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ringtribe_wire::native::LaneClass;
+use ringtribe_wire::native::{HelloStatus, LaneClass};
 
 use crate::delivery::Item;
 use crate::directory::MemberEntry;
@@ -23,7 +23,7 @@ use crate::protocol::inbound::Inbound;
 use crate::protocol::lane::{Ask, Queued, SETTLE_MS};
 use crate::protocol::lately::{Seen, Waiting};
 use crate::protocol::peer::{LaneRef, Peer};
-use crate::protocol::stream::greeting::{self, Greeted, Greeting, worker_of};
+use crate::protocol::stream::greeting::{self, Greeted, Greeting, Refusal, worker_of};
 use crate::protocol::stream::receiving::Asked;
 use crate::shared::{Shared, count, planted};
 use crate::status::Status;
@@ -298,6 +298,9 @@ impl WorkerCore {
                 self.tribes_received(conn, &read, io);
             }
             Greeted::Broken(text) => self.broken(conn, peer, &text, io),
+            Greeted::Version(reason) => {
+                self.refuse(conn, peer, &Refusal { status: HelloStatus::Version, reason }, 0, io);
+            }
             Greeted::Hello(hello) => {
                 let worker = worker_of(&hello, workers_count);
                 if worker == self.index {
@@ -336,14 +339,24 @@ impl WorkerCore {
                 self.conns.insert(conn, Role::Stream(taken.number));
                 self.to_flush.push(conn);
             }
-            Err((refusal, epoch)) => {
-                let answer = refusal.answer(peer, epoch, &shared);
-                if let Some(Role::Greeting(greeting)) = self.conns.get_mut(&conn) {
-                    greeting.refused = true;
-                }
-                io.send(conn, answer);
-            }
+            Err((refusal, epoch)) => self.refuse(conn, peer, &refusal, epoch, io),
         }
+    }
+
+    /// Answers a hello with why it is refused; the connection closes when that is out.
+    fn refuse(
+        &mut self,
+        conn: ConnId,
+        peer: SocketAddr,
+        refusal: &Refusal,
+        epoch: u64,
+        io: &mut impl Io,
+    ) {
+        let answer = refusal.answer(peer, epoch, &self.shared);
+        if let Some(Role::Greeting(greeting)) = self.conns.get_mut(&conn) {
+            greeting.refused = true;
+        }
+        io.send(conn, answer);
     }
 
     fn tribes_received(&mut self, conn: ConnId, bytes: &[u8], io: &mut impl Io) {
@@ -476,7 +489,15 @@ impl WorkerCore {
             Some(Role::Accepted(accepted)) => {
                 accepted.receive_ended(error, &self.crew.lines, &self.shared, io);
             }
-            Some(Role::Greeting(_)) => self.leave(conn, error.is_some(), io),
+            Some(Role::Greeting(greeting)) => {
+                if !greeting.refused && !greeting.read.is_empty() {
+                    let (peer, bytes) = (greeting.peer, greeting.read.len());
+                    let text =
+                        format!("connection from {peer} ended after {bytes} bytes of a hello");
+                    self.shared.deliveries.event(Event::Log { level: LogLevel::Debug, text });
+                }
+                self.leave(conn, error.is_some(), io);
+            }
             Some(Role::Stream(number)) => {
                 let number = *number;
                 if let Some(stream) = self.inbound.get(number) {

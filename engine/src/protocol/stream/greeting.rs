@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ringtribe_wire::native::{
-    Hello, HelloAck, HelloStatus, LaneClass, MAGIC, MAX_FRAME_BYTES, decode_hello, hash,
+    Hello, HelloAck, HelloStatus, LaneClass, MAGIC, MAX_FRAME_BYTES, What, decode_hello, hash,
 };
 use ringtribe_wire::tribes::Member;
 
@@ -13,6 +13,9 @@ use crate::event::{Event, LogLevel};
 use crate::ids::{BootId, Instant};
 use crate::io::SendBatch;
 use crate::shared::{Shared, count};
+
+/// First byte of a TLS connection: a handshake record.
+const TLS_RECORD: u8 = 0x16;
 
 /// A connection whose first bytes are not all there, or that is on its way to its worker, or that is
 /// refused and waits for its answer to go out.
@@ -36,7 +39,9 @@ pub(crate) enum Greeted<'a> {
     Other,
     /// A hello.
     Hello(Hello<'a>),
-    /// Our own format, and broken.
+    /// A hello in a version that is not spoken here.
+    Version(String),
+    /// Our own format, and broken; or one that is known and not spoken here.
     Broken(String),
 }
 
@@ -48,6 +53,11 @@ impl Greeting {
     /// Looks at what was read.
     pub(crate) fn look(&self) -> Greeted<'_> {
         let read = self.read.as_slice();
+        if read.first() == Some(&TLS_RECORD) {
+            return Greeted::Broken(
+                "a TLS hello: no TLS is spoken here, connect to this port in plain TCP".into(),
+            );
+        }
         let magic_bytes = read.len().min(MAGIC.len());
         if read[..magic_bytes] != MAGIC[..magic_bytes] {
             return Greeted::Other;
@@ -58,6 +68,7 @@ impl Greeting {
                 Greeted::Hello(hello)
             }
             Ok(Some(_)) => Greeted::Broken("bytes behind its hello before the answer".into()),
+            Err(error) if error.what == What::Version => Greeted::Version(error.to_string()),
             Err(error) => Greeted::Broken(error.to_string()),
         }
     }
