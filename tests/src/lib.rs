@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod http;
+pub mod member;
 pub mod peer;
 pub mod process;
 pub mod python;

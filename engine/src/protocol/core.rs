@@ -297,12 +297,10 @@ impl WorkerCore {
                 self.conns.insert(conn, Role::Accepted(Box::new(accepted)));
                 self.tribes_received(conn, &read, io);
             }
-            Greeted::Foreign(reason) => {
-                let refusal = Refusal { status: HelloStatus::Version, reason };
-                greeting.refused = true;
-                io.send(conn, refusal.answer(peer, 0, &self.shared));
-            }
             Greeted::Broken(text) => self.broken(conn, peer, &text, io),
+            Greeted::Foreign(reason) => {
+                self.refuse(conn, peer, &Refusal { status: HelloStatus::Version, reason }, 0, io);
+            }
             Greeted::Hello(hello) => {
                 let worker = worker_of(&hello, workers_count);
                 if worker == self.index {
@@ -341,14 +339,24 @@ impl WorkerCore {
                 self.conns.insert(conn, Role::Stream(taken.number));
                 self.to_flush.push(conn);
             }
-            Err((refusal, epoch)) => {
-                let answer = refusal.answer(peer, epoch, &shared);
-                if let Some(Role::Greeting(greeting)) = self.conns.get_mut(&conn) {
-                    greeting.refused = true;
-                }
-                io.send(conn, answer);
-            }
+            Err((refusal, epoch)) => self.refuse(conn, peer, &refusal, epoch, io),
         }
+    }
+
+    /// Answers a hello with why it is refused; the connection closes when that is out.
+    fn refuse(
+        &mut self,
+        conn: ConnId,
+        peer: SocketAddr,
+        refusal: &Refusal,
+        epoch: u64,
+        io: &mut impl Io,
+    ) {
+        let answer = refusal.answer(peer, epoch, &self.shared);
+        if let Some(Role::Greeting(greeting)) = self.conns.get_mut(&conn) {
+            greeting.refused = true;
+        }
+        io.send(conn, answer);
     }
 
     fn tribes_received(&mut self, conn: ConnId, bytes: &[u8], io: &mut impl Io) {
@@ -481,7 +489,15 @@ impl WorkerCore {
             Some(Role::Accepted(accepted)) => {
                 accepted.receive_ended(error, &self.crew.lines, &self.shared, io);
             }
-            Some(Role::Greeting(_)) => self.leave(conn, error.is_some(), io),
+            Some(Role::Greeting(greeting)) => {
+                if !greeting.refused && !greeting.read.is_empty() {
+                    let (peer, bytes) = (greeting.peer, greeting.read.len());
+                    let text =
+                        format!("connection from {peer} ended after {bytes} bytes of a hello");
+                    self.shared.deliveries.event(Event::Log { level: LogLevel::Debug, text });
+                }
+                self.leave(conn, error.is_some(), io);
+            }
             Some(Role::Stream(number)) => {
                 let number = *number;
                 if let Some(stream) = self.inbound.get(number) {

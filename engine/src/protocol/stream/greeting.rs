@@ -14,6 +14,9 @@ use crate::ids::{BootId, Instant};
 use crate::io::SendBatch;
 use crate::shared::{Shared, count};
 
+/// First byte of a TLS connection: a handshake record.
+const TLS_RECORD: u8 = 0x16;
+
 /// A connection whose first bytes are not all there, or that is on its way to its worker, or that is
 /// refused and waits for its answer to go out.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub(crate) enum Greeted<'a> {
     Hello(Hello<'a>),
     /// A hello in a version, or with a feature, that is not spoken here.
     Foreign(String),
-    /// Our own format, and broken.
+    /// Our own format, and broken; or one that is known and not spoken here.
     Broken(String),
 }
 
@@ -50,6 +53,11 @@ impl Greeting {
     /// Looks at what was read.
     pub(crate) fn look(&self) -> Greeted<'_> {
         let read = self.read.as_slice();
+        if read.first() == Some(&TLS_RECORD) {
+            return Greeted::Broken(
+                "a TLS hello: no TLS is spoken here, connect to this port in plain TCP".into(),
+            );
+        }
         let magic_bytes = read.len().min(MAGIC.len());
         if read[..magic_bytes] != MAGIC[..magic_bytes] {
             return Greeted::Other;

@@ -247,6 +247,10 @@ impl ReceiveStream {
         now: Instant,
     ) -> Result<(), String> {
         count(&shared.counters.received_bytes, bytes.len() as u64);
+        if self.ending {
+            // A fault came before: what was read until receiving stopped is not looked at.
+            return Ok(());
+        }
         let mut sink = Sink { items, asked, shared, now };
         while !bytes.is_empty() {
             let Some(mut partial) = self.partial.take() else {
