@@ -13,7 +13,7 @@ use ringtribe_wire::native::{
 };
 use ringtribe_wire::tribes::options;
 
-use crate::buffer::{Buffer, BufferMut};
+use crate::buffer::{Buffer, BufferMut, Segment};
 use crate::delivery::{Incoming, Item, LineId, Origin};
 use crate::ids::{BootId, Epoch, Instant};
 use crate::io::{ConnId, Errno, Io, SendBatch};
@@ -94,6 +94,7 @@ pub(crate) struct ReceiveStream {
     /// Bytes of frames that no ack has said.
     unsaid_bytes: u64,
     control: Vec<u8>,
+    spare: Vec<Segment>,
     sending: bool,
     /// Closes when what is due is out.
     ending: bool,
@@ -135,6 +136,7 @@ impl ReceiveStream {
             ack_due: false,
             unsaid_bytes: 0,
             control: Vec::new(),
+            spare: Vec::new(),
             sending: false,
             ending: false,
             next_look: None,
@@ -620,7 +622,9 @@ impl ReceiveStream {
             return !self.ending;
         }
         self.sending = true;
-        io.send(conn, SendBatch { segments: vec![out.freeze().into()], skip_bytes: 0 });
+        let mut segments = std::mem::take(&mut self.spare);
+        segments.push(out.freeze().into());
+        io.send(conn, SendBatch { segments, skip_bytes: 0 });
         true
     }
 
@@ -734,7 +738,11 @@ impl ReceiveStream {
                 io.send(conn, batch);
                 true
             }
-            (result, _) => result.is_ok(),
+            (result, _) => {
+                batch.segments.clear();
+                self.spare = batch.segments;
+                result.is_ok()
+            }
         }
     }
 
