@@ -613,13 +613,13 @@ impl ReceiveStream {
         if self.sending {
             return true;
         }
+        if self.control.is_empty() && !self.ack_due {
+            return !self.ending;
+        }
         let mut out = BufferMut::with_capacity(1 << 10);
         out.vec().append(&mut self.control);
         if std::mem::take(&mut self.ack_due) {
             self.put_acks(out.vec(), io.now(), shared);
-        }
-        if out.vec().is_empty() {
-            return !self.ending;
         }
         self.sending = true;
         let mut segments = std::mem::take(&mut self.spare);
