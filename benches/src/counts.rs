@@ -21,6 +21,15 @@ struct Cost {
     receiver: Side,
 }
 
+impl Cost {
+    const fn backend(&self) -> &'static str {
+        match self.transport {
+            Transport::Epoll => "epoll",
+            _ => "ring",
+        }
+    }
+}
+
 /// What one process did, for each message.
 struct Side {
     io_calls: f64,
@@ -195,7 +204,7 @@ fn details(costs: &[Cost]) {
             };
             println!(
                 "| {} | {} | {} | {name} | {:.3} | {:.3} | {} | {} | {} | {} |",
-                if cost.transport == Transport::Ring { "ring" } else { "epoll" },
+                cost.backend(),
                 cost.situation,
                 crate::figures::grouped(cost.rate),
                 side.io_calls,
@@ -209,47 +218,58 @@ fn details(costs: &[Cost]) {
     }
 }
 
+/// One line: what, its value and, if there is one, its budget.
+struct Line {
+    what: &'static str,
+    budget: Option<f64>,
+    found: f64,
+}
+
 #[allow(clippy::cast_precision_loss, reason = "1024 is exact")]
+fn lines(cost: &Cost) -> Vec<Line> {
+    let calls = match (cost.case.options, cost.case.callers, cost.transport) {
+        (APPLIED, 1, _) => 2.0,
+        (_, _, Transport::Epoll) => 1.0 / 4.0,
+        _ => 1.0 / 16.0,
+    };
+    let (sender, receiver) = (&cost.sender, &cost.receiver);
+    let waiting = (cost.case.options == APPLIED).then_some(1.0);
+    let sleeps = |side: &Side, role: &str| side.role(role, |cost| cost.sleeps);
+    let allocations = |side: &Side| side.all(|role| role.allocations);
+    let processor_us = |side: &Side| side.all(|role| role.processor_us);
+    let line = |what, budget, found| Line { what, budget, found };
+    vec![
+        line("I/O system calls, sender", Some(calls), sender.io_calls),
+        line("I/O system calls, receiver", Some(calls), receiver.io_calls),
+        line("doorbells, sender", None, sender.doorbells),
+        line("doorbells, receiver", None, receiver.doorbells),
+        line("wake-ups of callers", waiting, sleeps(sender, "callers")),
+        line("wake-ups of workers, sender", None, sleeps(sender, "workers")),
+        line("wake-ups of workers, receiver", None, sleeps(receiver, "workers")),
+        line("wake-ups of pollers", None, sleeps(receiver, "pollers")),
+        line("heap allocations, sender", Some(0.0), allocations(sender)),
+        line("heap allocations, receiver", Some(0.0), allocations(receiver)),
+        line("wire bytes beside the payload", Some(64.0), sender.frame_bytes - SIZE_BYTES as f64),
+        line("bytes of acks and control back", None, sender.received_bytes),
+        line("processor µs, sender", None, processor_us(sender)),
+        line("processor µs, receiver", None, processor_us(receiver)),
+    ]
+}
+
+/// A column for each situation: what was found, and its part of the budget.
 fn budget(costs: &[Cost]) {
-    println!("| what | backend | situation | budget | found | found / budget |");
-    println!("| --- | --- | --- | --- | --- | --- |");
-    for cost in costs {
-        let ring = cost.transport == Transport::Ring;
-        let backend = if ring { "ring" } else { "epoll" };
-        let line = |what: &str, budget: Option<f64>, found: f64| {
-            let (budget, ratio) = match budget {
-                None => ("-".to_owned(), "-".to_owned()),
-                Some(0.0) => ("0".to_owned(), "-".to_owned()),
-                Some(budget) => (format!("{budget}"), format!("{:.2}", found / budget)),
-            };
-            println!(
-                "| {what} | {backend} | {} | {budget} | {found:.3} | {ratio} |",
-                cost.situation
-            );
-        };
-        let calls = match (cost.case.options, cost.case.callers) {
-            (APPLIED, 1) => 2.0,
-            _ if ring => 1.0 / 16.0,
-            _ => 1.0 / 4.0,
-        };
-        let (sender, receiver) = (&cost.sender, &cost.receiver);
-        line("I/O system calls, sender", Some(calls), sender.io_calls);
-        line("I/O system calls, receiver", Some(calls), receiver.io_calls);
-        line("doorbells, sender", None, sender.doorbells);
-        line("doorbells, receiver", None, receiver.doorbells);
-        if cost.case.options == APPLIED {
-            line("wake-ups of callers", Some(1.0), sender.role("callers", |role| role.sleeps));
-        }
-        line("wake-ups of workers, sender", None, sender.role("workers", |role| role.sleeps));
-        line("wake-ups of workers, receiver", None, receiver.role("workers", |role| role.sleeps));
-        line("wake-ups of pollers", None, receiver.role("pollers", |role| role.sleeps));
-        line("heap allocations, sender", Some(0.0), sender.all(|role| role.allocations));
-        line("heap allocations, receiver", Some(0.0), receiver.all(|role| role.allocations));
-        let beside = sender.frame_bytes - SIZE_BYTES as f64;
-        line("bytes on the wire beside the payload", Some(64.0), beside);
-        line("bytes of acks and control back", None, sender.received_bytes);
-        line("processor µs, both sides", None, {
-            sender.all(|role| role.processor_us) + receiver.all(|role| role.processor_us)
+    let columns: Vec<Vec<Line>> = costs.iter().map(lines).collect();
+    let heads = costs.iter().map(|cost| format!("{}, {}", cost.backend(), cost.situation));
+    println!("| found (of budget) | {} |", heads.collect::<Vec<_>>().join(" | "));
+    println!("| --- |{}", " --- |".repeat(costs.len()));
+    for at in 0..columns.first().map_or(0, Vec::len) {
+        let cells = columns.iter().map(|column| match column[at] {
+            Line { budget: None, found, .. } => format!("{found:.3}"),
+            Line { budget: Some(0.0), found, .. } => format!("{found:.3} (of 0)"),
+            Line { budget: Some(budget), found, .. } => {
+                format!("{found:.3} ({:.2} of {budget})", found / budget)
+            }
         });
+        println!("| {} | {} |", columns[0][at].what, cells.collect::<Vec<_>>().join(" | "));
     }
 }

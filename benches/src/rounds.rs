@@ -39,7 +39,7 @@ pub(crate) fn run(
     Ok(rows)
 }
 
-const TWO_NUMBERS: [Case; 2] = [Case::asynchronous(100_000), Case::applied(1, 5_000)];
+const TWO_NUMBERS: [Case; 2] = [Case::asynchronous(60_000), Case::applied(1, 4_000)];
 
 /// The two numbers that stand for all others, beside those of stock Tribes.
 ///

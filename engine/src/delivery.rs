@@ -233,6 +233,9 @@ enum Ready {
     Single(Item),
 }
 
+/// Stands among the lines for ever: a map that is never empty keeps its memory.
+const NO_LINE: LineId = LineId { owner: u64::MAX, key: u64::MAX };
+
 #[derive(Debug, Default)]
 struct State {
     lines: BTreeMap<LineId, Line>,
@@ -310,8 +313,10 @@ impl DeliveryQueue {
     /// An empty queue. Receiving is held back while more than `limit_bytes` wait for outcomes.
     #[must_use]
     pub fn new(limit_bytes: usize, orders: Arc<dyn Orders>) -> Arc<Self> {
+        let mut state = State::default();
+        state.lines.insert(NO_LINE, Line::default());
         Arc::new(Self {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             general: Condvar::new(),
             reserved: Condvar::new(),
             used_bytes: AtomicUsize::new(0),

@@ -7,11 +7,15 @@ use std::thread::Thread;
 use bytes::Bytes;
 use ringtribe_wire::native::{self, ENVELOPE_BYTES};
 use ringtribe_wire::tribes;
+use smallvec::SmallVec;
 
 use crate::buffer::{Buffer, BufferMut, Segment};
 use crate::ids::{Instant, Key, MemberId};
 use crate::phase::Phase;
 use crate::status::Status;
+
+/// One value for each member of a message: in place for clusters of up to five nodes.
+pub type PerMember<T> = SmallVec<[T; 4]>;
 
 /// What completes a message at a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -189,12 +193,12 @@ pub struct Message {
     /// Order and urgency.
     pub manner: Manner,
     /// Where it goes, in the order of the outcomes.
-    pub destinations: Box<[MemberId]>,
+    pub destinations: PerMember<MemberId>,
     /// The time of submission as the join barrier counts it.
     pub(crate) phase: Arc<Phase>,
     tribes_head: OnceLock<Buffer>,
     body_crc: OnceLock<u32>,
-    outcomes: Box<[AtomicU16]>,
+    outcomes: PerMember<AtomicU16>,
     pending_count: AtomicU32,
     waiter: Waiter,
 }
@@ -207,7 +211,7 @@ impl Message {
         body: Body,
         envelope: Envelope,
         manner: Manner,
-        destinations: Box<[MemberId]>,
+        destinations: PerMember<MemberId>,
         waiter: Waiter,
         phase: Arc<Phase>,
     ) -> Self {

@@ -6,7 +6,7 @@ use crate::budget::BudgetToken;
 use crate::directory::MemberEntry;
 use crate::ids::MemberId;
 use crate::io::ConnId;
-use crate::message::Message;
+use crate::message::{Message, PerMember};
 use crate::status::Status;
 
 /// One destination of a message, with its place in the member's budget.
@@ -28,7 +28,7 @@ pub enum Order {
         /// What.
         message: Arc<Message>,
         /// To whom.
-        destinations: Vec<Destination>,
+        destinations: PerMember<Destination>,
     },
     /// A listener has ended.
     Outcome {

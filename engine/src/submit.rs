@@ -16,7 +16,7 @@ use crate::directory::MemberEntry;
 use crate::event::{Event, LogLevel};
 use crate::ids::{Instant, Key, MemberId, StreamIndex};
 pub use crate::message::Envelope;
-use crate::message::{Body, Completed, Manner, Message, Waiter};
+use crate::message::{Body, Completed, Manner, Message, PerMember, Waiter};
 use crate::order::{Destination, Order};
 use crate::shared::{Shared, count};
 use crate::status::Status;
@@ -51,7 +51,7 @@ pub struct Routed {
     /// The message.
     pub message: Arc<Message>,
     /// Live destinations with their index; the others have failed by name already.
-    pub live: Vec<(usize, Arc<MemberEntry>)>,
+    pub live: PerMember<(usize, Arc<MemberEntry>)>,
     /// The worker that owns its stream.
     pub worker: u16,
     cost_bytes: usize,
@@ -154,7 +154,7 @@ impl Shared {
         let payload_bytes = body.payload().len();
         let message =
             Arc::new(Message::new(body, envelope, manner, destinations.into(), waiter, phase));
-        let mut live = Vec::with_capacity(destinations.len());
+        let mut live = PerMember::with_capacity(destinations.len());
         for (index, member) in destinations.iter().enumerate() {
             match self.directory.get(*member) {
                 Some(entry) => live.push((index, entry)),
@@ -209,7 +209,7 @@ impl Shared {
     }
 
     /// Hands an admitted message to the worker of its stream: one push, whatever the members.
-    pub fn dispatch(&self, routed: Routed, tokens: Vec<BudgetToken>) {
+    pub fn dispatch(&self, routed: Routed, tokens: PerMember<BudgetToken>) {
         let Routed { message, live, worker, .. } = routed;
         if live.is_empty() {
             return;
@@ -228,13 +228,13 @@ impl Routed {
     ///
     /// # Errors
     /// The place in `live` of the destination to wait for.
-    pub fn try_admit(&self) -> Result<Vec<BudgetToken>, usize> {
-        let mut tokens = Vec::with_capacity(self.live.len());
+    pub fn try_admit(&self) -> Result<PerMember<BudgetToken>, usize> {
+        let mut tokens = PerMember::with_capacity(self.live.len());
         self.admit_from(&mut tokens)?;
         Ok(tokens)
     }
 
-    fn admit_from(&self, tokens: &mut Vec<BudgetToken>) -> Result<(), usize> {
+    fn admit_from(&self, tokens: &mut PerMember<BudgetToken>) -> Result<(), usize> {
         for at in tokens.len()..self.live.len() {
             tokens.push(self.live[at].1.budget.try_admit(self.cost_bytes).ok_or(at)?);
         }
@@ -243,7 +243,7 @@ impl Routed {
 
     /// Takes room at every live destination, waiting until `until` where there is none. Who has
     /// no room by then, or is cut meanwhile, fails by name; the others go on.
-    pub fn admit(&mut self, shared: &Shared, until: std::time::Instant) -> Vec<BudgetToken> {
+    pub fn admit(&mut self, shared: &Shared, until: std::time::Instant) -> PerMember<BudgetToken> {
         loop {
             let blocked = match self.try_admit() {
                 Ok(tokens) => return tokens,
@@ -254,7 +254,7 @@ impl Routed {
             let status = match entry.budget.wait_admit(self.cost_bytes, until) {
                 Ok(token) => {
                     self.live.swap(0, blocked);
-                    let mut tokens = vec![token];
+                    let mut tokens = PerMember::from_iter([token]);
                     if self.admit_from(&mut tokens).is_ok() {
                         return tokens;
                     }

@@ -23,23 +23,20 @@ impl std::fmt::Debug for SendOp {
 }
 
 impl SendOp {
-    pub(super) fn new(batch: SendBatch) -> Box<Self> {
-        let mut skip_bytes = batch.skip_bytes;
-        let iovecs: Vec<_> = batch
-            .segments
-            .iter()
-            .take(IOVECS_LIMIT_COUNT)
-            .map(|segment| {
-                let bytes = &segment.as_slice()[std::mem::take(&mut skip_bytes)..];
-                nix::libc::iovec {
-                    iov_base: bytes.as_ptr().cast_mut().cast(),
-                    iov_len: bytes.len(),
-                }
-            })
-            .collect();
-        // SAFETY: a msghdr of zeros is valid: no name, no control data, no iovecs.
-        let header = unsafe { std::mem::zeroed() };
-        let mut op = Box::new(Self { batch, iovecs, header });
+    /// In the memory of `spare`, an operation that has ended, if there is one.
+    pub(super) fn new(batch: SendBatch, spare: Option<Box<Self>>) -> Box<Self> {
+        let mut op = spare.unwrap_or_else(|| {
+            // SAFETY: a msghdr of zeros is valid: no name, no control data, no iovecs.
+            let header = unsafe { std::mem::zeroed() };
+            Box::new(Self { batch: SendBatch::default(), iovecs: Vec::new(), header })
+        });
+        op.batch = batch;
+        let mut skip_bytes = op.batch.skip_bytes;
+        op.iovecs.clear();
+        op.iovecs.extend(op.batch.segments.iter().take(IOVECS_LIMIT_COUNT).map(|segment| {
+            let bytes = &segment.as_slice()[std::mem::take(&mut skip_bytes)..];
+            nix::libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+        }));
         op.header.msg_iov = op.iovecs.as_mut_ptr();
         op.header.msg_iovlen = op.iovecs.len();
         op

@@ -103,6 +103,9 @@ fn untag(tag: u64) -> (Option<Kind>, ConnId) {
     (kind, ConnId { slot: tag as u32, generation })
 }
 
+/// Memory of sends that have ended, kept for the next ones.
+const SPARE_SENDS_COUNT: usize = 64;
+
 /// What a ring counts; plain numbers, of one thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RingCounters {
@@ -125,6 +128,8 @@ pub struct RingIo {
     bell_armed: bool,
     events: VecDeque<OwnedEvent>,
     starved: Vec<ConnId>,
+    completions: Vec<cqueue::Entry>,
+    spare_sends: Vec<Box<SendOp>>,
     upcalls: Box<dyn Upcalls>,
     features: String,
     settings: DriverSettings,
@@ -157,6 +162,8 @@ impl RingIo {
             bell_armed: false,
             events: VecDeque::new(),
             starved: Vec::new(),
+            completions: Vec::new(),
+            spare_sends: Vec::new(),
             upcalls,
             features,
             settings,
@@ -216,10 +223,12 @@ impl RingIo {
     }
 
     fn reap(&mut self) {
-        let completions: Vec<cqueue::Entry> = self.ring.completion().collect();
-        for completion in completions {
+        let mut completions = std::mem::take(&mut self.completions);
+        completions.extend(self.ring.completion());
+        for completion in completions.drain(..) {
             self.completed(&completion);
         }
+        self.completions = completions;
     }
 
     fn completed(&mut self, completion: &cqueue::Entry) {
@@ -283,7 +292,7 @@ impl RingIo {
     }
 
     fn sent(&mut self, id: ConnId, result: i32) {
-        let Some(op) = self.connections.get(id).and_then(|conn| conn.send.take()) else {
+        let Some(mut op) = self.connections.get(id).and_then(|conn| conn.send.take()) else {
             self.counters.stale_completions_count += 1;
             return;
         };
@@ -292,7 +301,10 @@ impl RingIo {
             Ok(sent_bytes) => Ok(sent_bytes),
             Err(_) => Err(Errno(-result)),
         };
-        let batch = std::cell::RefCell::new(Some(op.batch));
+        let batch = std::cell::RefCell::new(Some(std::mem::take(&mut op.batch)));
+        if self.spare_sends.len() < SPARE_SENDS_COUNT {
+            self.spare_sends.push(op);
+        }
         self.events.push_back(OwnedEvent::Sent { conn: id, batch, result });
         if self.connections.get(id).is_some_and(|conn| conn.closing) {
             self.finish_close(id);
@@ -444,13 +456,13 @@ impl Io for RingIo {
     }
 
     fn send(&mut self, id: ConnId, batch: SendBatch) {
-        let op = SendOp::new(batch);
         let Some(conn) = self.connections.get(id).filter(|c| !c.closing && c.send.is_none()) else {
-            let batch = std::cell::RefCell::new(Some(op.batch));
+            let batch = std::cell::RefCell::new(Some(batch));
             let result = Err(Errno(nix::libc::ENOTCONN));
             self.events.push_back(OwnedEvent::Sent { conn: id, batch, result });
             return;
         };
+        let op = SendOp::new(batch, self.spare_sends.pop());
         let entry = opcode::SendMsg::new(Fd(conn.raw()), op.header())
             .flags(nix::libc::MSG_NOSIGNAL.unsigned_abs())
             .build()

@@ -13,7 +13,7 @@ use ringtribe_wire::native::{
 };
 use ringtribe_wire::tribes::options;
 
-use crate::buffer::{Buffer, BufferMut};
+use crate::buffer::{Buffer, BufferMut, Segment};
 use crate::delivery::{Incoming, Item, LineId, Origin};
 use crate::ids::{BootId, Epoch, Instant};
 use crate::io::{ConnId, Errno, Io, SendBatch};
@@ -31,6 +31,9 @@ const LEAST_WINDOW_BYTES: u64 = 256 << 10;
 const UNCONFIRMED_LIMIT_COUNT: usize = 65_536;
 /// Outcomes that nobody waits for are acknowledged after this at the latest.
 const QUIET_MS: u64 = 50;
+
+/// A sender that waits for outcomes learns with them what was received; before, if there is so much.
+const UNSAID_LIMIT_BYTES: u64 = 64 << 10;
 
 /// A message without an outcome that was reported.
 #[derive(Debug)]
@@ -90,7 +93,10 @@ pub(crate) struct ReceiveStream {
     /// All outcomes above this point are due, on a new connection.
     report_from: Option<u64>,
     ack_due: bool,
+    /// Bytes of frames that no ack has said.
+    unsaid_bytes: u64,
     control: Vec<u8>,
+    spare: Vec<Segment>,
     sending: bool,
     /// Closes when what is due is out.
     ending: bool,
@@ -131,7 +137,9 @@ impl ReceiveStream {
             entries: Vec::new(),
             report_from: None,
             ack_due: false,
+            unsaid_bytes: 0,
             control: Vec::new(),
+            spare: Vec::new(),
             sending: false,
             ending: false,
             next_look: None,
@@ -301,6 +309,7 @@ impl ReceiveStream {
         match frame {
             Frame::Data { head, body } => self.data(head, body, frame_bytes, whole, sink),
             Frame::Gap(gap) => {
+                self.ack_due = true;
                 if !self.is_next(gap.sequence, sink.shared)? {
                     return Ok(());
                 }
@@ -352,8 +361,8 @@ impl ReceiveStream {
 
     /// Whether a frame is the next one; one that was seen before is acknowledged again.
     fn is_next(&mut self, sequence: u64, shared: &Shared) -> Result<bool, String> {
-        self.ack_due = true;
         if sequence <= self.received {
+            self.ack_due = true;
             count(&shared.counters.duplicates_count, 1);
             return Ok(planted!(shared, DuplicateDelivered) && sequence == self.received);
         }
@@ -407,6 +416,9 @@ impl ReceiveStream {
     ) -> Result<(), String> {
         let is_first = head.flags & flags::FIRST != 0;
         let is_last = head.flags & flags::LAST != 0;
+        let is_told_later = is_first && is_last && head.flags & flags::WANT_APPLIED != 0;
+        self.unsaid_bytes += frame_bytes as u64;
+        self.ack_due |= !is_told_later || self.unsaid_bytes >= UNSAID_LIMIT_BYTES;
         if !is_first {
             let Some(open) = &mut self.open else {
                 return Err("a later frame of a message that has no first one".into());
@@ -642,22 +654,25 @@ impl ReceiveStream {
         if self.sending {
             return true;
         }
+        if self.control.is_empty() && !self.ack_due {
+            return !self.ending;
+        }
         let mut out = BufferMut::with_capacity(1 << 10);
         out.vec().append(&mut self.control);
         if std::mem::take(&mut self.ack_due) {
             self.put_acks(out.vec(), io.now(), shared);
         }
-        if out.vec().is_empty() {
-            return !self.ending;
-        }
         self.sending = true;
-        io.send(conn, SendBatch { segments: vec![out.freeze().into()], skip_bytes: 0 });
+        let mut segments = std::mem::take(&mut self.spare);
+        segments.push(out.freeze().into());
+        io.send(conn, SendBatch { segments, skip_bytes: 0 });
         true
     }
 
     fn put_acks(&mut self, out: &mut Vec<u8>, now: Instant, shared: &Shared) {
         self.raise_limit(shared);
         self.pop_finished();
+        self.unsaid_bytes = 0;
         let from = self.report_from.take();
         let applied = from.unwrap_or_else(|| self.applied());
         let mut entries = std::mem::take(&mut self.entries);
@@ -764,7 +779,11 @@ impl ReceiveStream {
                 io.send(conn, batch);
                 true
             }
-            (result, _) => result.is_ok(),
+            (result, _) => {
+                batch.segments.clear();
+                self.spare = batch.segments;
+                result.is_ok()
+            }
         }
     }
 
@@ -804,6 +823,7 @@ impl ReceiveStream {
             return;
         }
         self.take_outcomes();
+        self.ack_due |= self.unsaid_bytes > 0;
         let away_ms = self.idle_since.map_or(0, |since| now.ms_since(since));
         if self.open.is_some() && away_ms >= shared.bounds.ack_timeout_ms {
             self.drop_open(shared);
