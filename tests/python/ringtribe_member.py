@@ -183,7 +183,7 @@ class Member(Acceptor):
 
     def _say_close(self, connection, fault, sequence):
         text = str(fault).encode()[:256]
-        connection.send(wire.encode("CLOSE", 0, text, code=207, text_length=len(text),
+        connection.send(wire.encode("CLOSE", 0, text, code=fault.code, text_length=len(text),
                                     sequence=sequence))
 
     def _judge(self, link, answer):

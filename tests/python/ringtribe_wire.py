@@ -49,6 +49,14 @@ TLV_NAMES = {1: "member_package", 2: "cluster_name", 3: "reason"}
 class Fault(Exception):
     """Bytes that break the protocol."""
 
+    code = 207  # Protocol
+
+
+class TooBig(Fault):
+    """A message that is longer than this member takes."""
+
+    code = 104
+
 
 def _table():
     table = []

@@ -6,6 +6,7 @@ pub mod member;
 pub mod peer;
 pub mod process;
 pub mod python;
+pub mod refuse;
 pub mod sim;
 pub mod tomcat;
 pub mod trace;

@@ -22,6 +22,10 @@ pub const WITHIN: Duration = Duration::from_secs(30);
 pub const APPLIED: i32 = 7;
 /// A message whose sender waits for nothing.
 pub const ASYNCHRONOUS: i32 = 9;
+/// The option bit of a payload that is bytes and no Java object.
+const BYTES: i32 = 1;
+/// Its order is kept by a receiver in the Tribes format, as that of any message of a session.
+const SESSION: &[u8] = include_bytes!("../../wire/testdata/java/session-delta.bin");
 /// Key and number stand before the rest of a payload.
 pub const LEAST_BYTES: usize = 16;
 
@@ -74,6 +78,7 @@ impl Seen {
 
 /// Key and number of a payload that [`Member::compose`] made.
 fn read(payload: &[u8]) -> Option<(u64, u64)> {
+    let payload = payload.strip_prefix(SESSION).unwrap_or(payload);
     let (key, rest) = payload.split_first_chunk::<8>()?;
     let (number, rest) = rest.split_first_chunk::<8>()?;
     let number = u64::from_le_bytes(*number);
@@ -129,6 +134,25 @@ impl Member {
     /// # Errors
     /// What the engine refuses.
     pub fn start(id: u8, settings: &[(&str, &str)]) -> Result<Self, String> {
+        let member = Self::open(id, settings)?;
+        member.announce()?;
+        Ok(member)
+    }
+
+    /// Sees others and is seen, after [`Self::open`].
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn announce(&self) -> Result<(), String> {
+        self.node.start_receiving().map_err(|error| error.to_string())?;
+        self.node.start_sending().map_err(|error| error.to_string())
+    }
+
+    /// As [`Self::start`], but it sees nobody yet and nobody sees it.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn open(id: u8, settings: &[(&str, &str)]) -> Result<Self, String> {
         let mut config = Config::default();
         let common = [
             ("tcpThreadCount", "2"),
@@ -156,10 +180,7 @@ impl Member {
             let (node, seen) = (Arc::clone(&node), Arc::clone(&seen));
             std::thread::spawn(move || poll(&node, class, &seen))
         });
-        let member = Self { node, address, seen, pollers: pollers.into() };
-        member.node.start_receiving().map_err(|error| error.to_string())?;
-        member.node.start_sending().map_err(|error| error.to_string())?;
-        Ok(member)
+        Ok(Self { node, address, seen, pollers: pollers.into() })
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -211,7 +232,7 @@ impl Member {
         })
     }
 
-    /// A message of `key` with a number.
+    /// A message of `key` with a number: of a session, if its options do not say that it is bytes.
     ///
     /// # Errors
     /// The engine refuses it.
@@ -227,8 +248,10 @@ impl Member {
         unique_id[..8].copy_from_slice(&key.to_le_bytes());
         unique_id[8..].copy_from_slice(&number.to_le_bytes());
         let envelope = Envelope { options, timestamp_ms: 1, unique_id };
-        let mut builder = self.node.compose(bytes.max(LEAST_BYTES), &envelope)?;
-        let payload = builder.payload_mut();
+        let head = if options & BYTES == 0 { SESSION } else { &[] };
+        let mut builder = self.node.compose(head.len() + bytes.max(LEAST_BYTES), &envelope)?;
+        let (start, payload) = builder.payload_mut().split_at_mut(head.len());
+        start.copy_from_slice(head);
         payload.fill(number.to_le_bytes()[0]);
         payload[..8].copy_from_slice(&key.to_le_bytes());
         payload[8..16].copy_from_slice(&number.to_le_bytes());

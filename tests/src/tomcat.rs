@@ -54,6 +54,7 @@ pub struct Tomcat {
     process: Process,
     address: SocketAddr,
     base: PathBuf,
+    log: PathBuf,
 }
 
 /// A UDP port that nobody uses now.
@@ -87,8 +88,8 @@ impl Tomcat {
         write_base(&base, setup, http_port).map_err(|error| format!("{base:?}: {error}"))?;
         static STARTS: AtomicU16 = AtomicU16::new(0);
         let start = STARTS.fetch_add(1, Ordering::Relaxed);
-        let log = File::create(base.join(format!("log-{start}.txt")))
-            .map_err(|error| error.to_string())?;
+        let log = base.join(format!("log-{start}.txt"));
+        let log_file = File::create(&log).map_err(|error| error.to_string())?;
         let mut command = build::java();
         command
             .arg(format!("-Dcatalina.base={}", base.display()))
@@ -98,11 +99,12 @@ impl Tomcat {
                 setup.drop_replication && setup.flavour == Flavour::Ringtribe
             ))
             .arg("org.ringtribe.test.TomcatMain")
-            .stderr(log);
+            .stderr(log_file);
         let process = Process::start(&setup.name, command)?;
         let ready = process.await_line("READY ", START_WITHIN);
         ready.map_err(|error| format!("{error}; see {}", base.display()))?;
-        Ok(Self { process, address: SocketAddr::from((Ipv4Addr::LOCALHOST, http_port)), base })
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, http_port));
+        Ok(Self { process, address, base, log })
     }
 
     /// Its process id.
@@ -121,6 +123,13 @@ impl Tomcat {
     #[must_use]
     pub const fn base(&self) -> &PathBuf {
         &self.base
+    }
+
+    /// What a line of its log says from `part` on; the first line that has it.
+    #[must_use]
+    pub fn log_from(&self, part: &str) -> Option<String> {
+        let text = fs::read_to_string(&self.log).ok()?;
+        text.lines().find_map(|line| Some(line[line.find(part)?..].to_owned()))
     }
 
     /// Asks the application's servlet.

@@ -21,3 +21,22 @@ fn no_session_is_lost_and_that_is_because_of_the_replication() {
         assert!(text.contains("only 0 of 100 sessions"), "{taken_away}: {text}");
     }
 }
+
+#[test]
+fn it_holds_where_io_uring_is_refused_and_each_node_says_why_in_a_line() {
+    let (held, text) = failover(&["--refuse-io-uring"]);
+    assert!(held, "{text}");
+    assert_eq!(text.matches('✓').count(), 3, "{text}");
+    // Three starts of two nodes.
+    for node in ["tomcat-a", "tomcat-b"] {
+        let starts_count = if node == "tomcat-a" { 2 } else { 1 };
+        let backend = format!("· {node}: engine open, backend=epoll");
+        assert_eq!(text.matches(&backend).count(), starts_count, "{text}");
+        let start = format!("· {node}: this node runs on epoll: ");
+        let whys: Vec<&str> = text.lines().filter(|line| line.contains(&start)).collect();
+        assert_eq!(whys.len(), starts_count, "{text}");
+        for why in whys {
+            assert!(why.contains("Operation not permitted"), "{why}");
+        }
+    }
+}

@@ -2,7 +2,8 @@
 //! nothing that a client was answered is lost.
 //!
 //! `--transport stock` runs it on stock Tribes. `--without-cluster` and `--drop-replication` take
-//! the replication away; then it must fail, which shows that it can.
+//! the replication away; then it must fail, which shows that it can. `--refuse-io-uring` runs it where
+//! io_uring is refused, as in a container.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use std::time::Instant;
 
 use ringtribe_tests::build::{self, Flavour};
 use ringtribe_tests::http::Browser;
+use ringtribe_tests::refuse::refuse;
 use ringtribe_tests::tomcat::{Setup, Tomcat, free_mcast_port};
 
 const SESSIONS_COUNT: usize = 100;
@@ -81,6 +83,10 @@ fn run(stage: &Stage, arguments: &[String]) -> Result<(), String> {
     let flavour = if stock { Flavour::Stock } else { Flavour::Ringtribe };
     stage.step("building the engine, the jar and the application");
     build::everything()?;
+    if has("--refuse-io-uring") {
+        // What is started from here on inherits it.
+        refuse("eperm", "io_uring_setup")?;
+    }
 
     let mcast_port = free_mcast_port();
     let setup = |name: &str| Setup {
@@ -88,10 +94,20 @@ fn run(stage: &Stage, arguments: &[String]) -> Result<(), String> {
         drop_replication: has("--drop-replication"),
         ..Setup::new(name, flavour, mcast_port)
     };
-    let first = Tomcat::start(&setup("tomcat-a"))?;
-    stage.step(&format!("tomcat-a answers at {}, pid {}", first.address(), first.pid()));
-    let second = Tomcat::start(&setup("tomcat-b"))?;
-    stage.step(&format!("tomcat-b answers at {}, pid {}", second.address(), second.pid()));
+    let start = |name: &str| {
+        let tomcat = Tomcat::start(&setup(name))?;
+        stage.step(&format!("{name} answers at {}, pid {}", tomcat.address(), tomcat.pid()));
+        // The engine says it when it opens, and why it is not the first choice.
+        for part in ["engine open, backend=", "this node runs on epoll: "] {
+            if let Some(line) = tomcat.log_from(part) {
+                let line = line.split_once(", configured").map_or(&*line, |(backend, _)| backend);
+                stage.step(&format!("{name}: {line}"));
+            }
+        }
+        Ok::<_, String>(tomcat)
+    };
+    let first = start("tomcat-a")?;
+    let second = start("tomcat-b")?;
     if first.pid() == second.pid() {
         return Err("both Tomcats have one pid".into());
     }
@@ -124,8 +140,8 @@ fn run(stage: &Stage, arguments: &[String]) -> Result<(), String> {
     }
     stage.step("every session changed once more, on tomcat-b alone");
 
-    let again = Tomcat::start(&setup("tomcat-a"))?;
-    stage.step(&format!("tomcat-a started again at {}, pid {}", again.address(), again.pid()));
+    stage.step("tomcat-a started again");
+    let again = start("tomcat-a")?;
     if again.pid() == pid {
         return Err("the new tomcat-a has the pid of the dead one".into());
     }

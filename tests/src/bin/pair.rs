@@ -21,8 +21,8 @@ use ringtribe::node::Node;
 use ringtribe::protocol::membership::LocalMember;
 use ringtribe::status::Status;
 use ringtribe::submit::Envelope;
+use ringtribe_tests::refuse::refuse;
 use ringtribe_tests::tomcat::free_mcast_port;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,29 +53,6 @@ impl Arguments {
             text.parse().map_err(|error| format!("{name} {text}: {error}"))
         })
     }
-}
-
-/// From here on `call` fails for every thread of this process that is yet to come.
-fn refuse(how: &str, call: &str) -> Result<(), String> {
-    let action = match how {
-        "eperm" => SeccompAction::Errno(nix::libc::EPERM.unsigned_abs()),
-        "enosys" => SeccompAction::Errno(nix::libc::ENOSYS.unsigned_abs()),
-        "enomem" => SeccompAction::Errno(nix::libc::ENOMEM.unsigned_abs()),
-        "kill" => SeccompAction::KillProcess,
-        _ => return Err(format!("--refuse {how}: give eperm, enosys, enomem or kill")),
-    };
-    let numbers = [
-        ("io_uring_setup", nix::libc::SYS_io_uring_setup),
-        ("io_uring_enter", nix::libc::SYS_io_uring_enter),
-        ("io_uring_register", nix::libc::SYS_io_uring_register),
-    ];
-    let rules =
-        numbers.iter().filter(|(name, _)| *name == call).map(|(_, number)| (*number, vec![]));
-    let machine = std::env::consts::ARCH.try_into().map_err(|error| format!("{error}"))?;
-    let filter = SeccompFilter::new(rules.collect(), SeccompAction::Allow, action, machine)
-        .and_then(BpfProgram::try_from)
-        .map_err(|error| format!("the filter: {error}"))?;
-    seccompiler::apply_filter(&filter).map_err(|error| format!("seccomp is refused: {error}"))
 }
 
 struct Member {
