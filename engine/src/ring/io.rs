@@ -134,6 +134,7 @@ pub struct RingIo {
     completions: Vec<cqueue::Entry>,
     /// Sends since the last turn whose end alone is no reason to wake up.
     quiet_sends_count: usize,
+    #[allow(clippy::vec_box, reason = "the header stays where the kernel reads it")]
     spare_sends: Vec<Box<SendOp>>,
     upcalls: Box<dyn Upcalls>,
     features: String,
