@@ -19,6 +19,9 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+/// Longest time that the end of a send is not told ([`Io::send_quietly`]).
+pub const QUIET_MS: u64 = 1;
+
 /// What one vectored send carries. The kernel reads the segments until the send completes, so
 /// they go to the [`Io`] by value and come back with [`IoEvent::Sent`].
 #[derive(Debug, Default)]
@@ -178,6 +181,12 @@ pub trait Io {
 
     /// Sends; answered by `Sent`. One at a time a connection.
     fn send(&mut self, conn: ConnId, batch: SendBatch);
+
+    /// As [`Io::send`]; what comes next waits for something else to happen anyway. So `Sent` may come
+    /// with that, at most [`QUIET_MS`] later.
+    fn send_quietly(&mut self, conn: ConnId, batch: SendBatch) {
+        self.send(conn, batch);
+    }
 
     /// Ends our side: the peer reads what was sent and then the end. Not while a send is in flight.
     fn shut_down_write(&mut self, conn: ConnId);

@@ -665,7 +665,7 @@ impl ReceiveStream {
         self.sending = true;
         let mut segments = std::mem::take(&mut self.spare);
         segments.push(out.freeze().into());
-        io.send(conn, SendBatch { segments, skip_bytes: 0 });
+        io.send_quietly(conn, SendBatch { segments, skip_bytes: 0 });
         true
     }
 

@@ -345,7 +345,7 @@ impl SendStream {
             }
         }
         self.sending = true;
-        io.send(conn, SendBatch { segments, skip_bytes: 0 });
+        io.send_quietly(conn, SendBatch { segments, skip_bytes: 0 });
     }
 
     /// Messages that found no room are told to the member before what comes next.
