@@ -682,12 +682,11 @@ impl DeliveryQueue {
             made_ready_count += 1;
         } else if line.is_drained() {
             // What belongs to a key comes back with its next message.
-            if line.closed || id.key != 0 {
-                if let Some(line) = state.lines.remove(&id)
-                    && state.spare.len() < SPARE_COUNT
-                {
-                    state.spare.push(line.queue);
-                }
+            if (line.closed || id.key != 0)
+                && let Some(line) = state.lines.remove(&id)
+                && state.spare.len() < SPARE_COUNT
+            {
+                state.spare.push(line.queue);
             }
             if state.waiting_lines_count > 0 {
                 for (other_id, other) in &mut state.lines {

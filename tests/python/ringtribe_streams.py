@@ -211,7 +211,9 @@ class InStream:
             return None
         last, body = frame["flags"] & wire.LAST, len(frame["body"])
         least = wire.ENVELOPE_BYTES if frame["flags"] & wire.ENVELOPE else 0
-        if frame["place"] < least or frame["place"] > self.longest + wire.ENVELOPE_BYTES:
+        if frame["place"] < least:
+            raise wire.Fault("a message of %d bytes with an envelope" % frame["place"])
+        if frame["place"] > self.longest + wire.ENVELOPE_BYTES:
             raise wire.TooBig("a message of %d bytes" % frame["place"])
         if frame["place"] != body if last else frame["place"] <= body:
             raise wire.Fault("%d bytes in the first frame of %d" % (body, frame["place"]))

@@ -395,8 +395,7 @@ impl SendStream {
     }
 
     fn number_message(&mut self, shared: &Shared, now: Instant) -> bool {
-        loop {
-            let Some(front) = self.queue.front() else { break };
+        while let Some(front) = self.queue.front() {
             if front.message.outcome(front.index).is_some() && front.message.mode != AckMode::None {
                 // It failed meanwhile, by its deadline.
                 drop(self.queue.pop_front());
