@@ -29,4 +29,5 @@ pub mod shared;
 mod start;
 pub mod status;
 pub mod submit;
+mod view;
 pub mod worker;

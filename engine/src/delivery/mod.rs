@@ -5,10 +5,14 @@
 //! delivered in parallel. Replies and events have a queue and a poller of their own, so that a
 //! listener that waits for a reply cannot keep that reply from being delivered.
 
+mod lines;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as WallInstant};
+
+use lines::{Line, NO_LINE, Place, Ready, State};
 
 use crate::buffer::Buffer;
 use crate::event::{Event, LogLevel};
@@ -190,99 +194,8 @@ pub enum PollEnd {
     Closed,
 }
 
-/// A place in a line.
-#[derive(Debug)]
-enum Place {
-    Taken(Item),
-    /// Of a message whose last frames are still to come.
-    Open(u64),
-}
-
-#[derive(Debug, Default)]
-struct Line {
-    queue: VecDeque<Place>,
-    taken_count: usize,
-    ready: bool,
-    closed: bool,
-    /// Its connection may hold more that was sent before it was lost.
-    held: bool,
-    after: BTreeSet<LineId>,
-}
-
-impl Line {
-    fn is_drained(&self) -> bool {
-        self.queue.is_empty() && self.taken_count == 0 && !self.held
-    }
-
-    /// What a poller may take now.
-    fn front(&self) -> Option<&Item> {
-        match self.queue.front() {
-            Some(Place::Taken(item)) => Some(item),
-            Some(Place::Open(_)) | None => None,
-        }
-    }
-
-    fn may_become_ready(&self) -> bool {
-        !self.ready && self.taken_count == 0 && self.after.is_empty() && self.front().is_some()
-    }
-}
-
-#[derive(Debug)]
-enum Ready {
-    Line(LineId),
-    Single(Item),
-}
-
-/// Stands among the lines for ever: a map that is never empty keeps its memory.
-const NO_LINE: LineId = LineId { owner: u64::MAX, key: u64::MAX };
-
-#[derive(Debug, Default)]
-struct State {
-    lines: BTreeMap<LineId, Line>,
-    /// Lines that wait for others.
-    waiting_lines_count: usize,
-    /// Queues of lines that went, to be used again.
-    spare: Vec<VecDeque<Place>>,
-    ready: VecDeque<Ready>,
-    replies: VecDeque<Item>,
-    events: VecDeque<Event>,
-    /// Members whose announcement a reserved poller has taken, until it comes back.
-    announced: Vec<MemberId>,
-    logs_count: usize,
-    logs_dropped_count: u64,
-    general_waiting_count: usize,
-    reserved_waiting_count: usize,
-    closed: bool,
-}
-
 /// Queues of lines that are kept to be used again.
 const SPARE_COUNT: usize = 256;
-
-impl State {
-    /// The message that a poller would take of what is ready.
-    fn front<'a>(&'a self, ready: &'a Ready) -> Option<&'a Item> {
-        match ready {
-            Ready::Single(item) => Some(item),
-            Ready::Line(id) => self.lines.get(id)?.front(),
-        }
-    }
-
-    /// Adds to a line; returns how many lines became ready.
-    fn add(&mut self, id: LineId, place: Place) -> usize {
-        let spare = &mut self.spare;
-        let line = self
-            .lines
-            .entry(id)
-            .or_insert_with(|| Line { queue: spare.pop().unwrap_or_default(), ..Line::default() });
-        line.queue.push_back(place);
-        if !line.may_become_ready() {
-            return 0;
-        }
-        line.ready = true;
-        self.ready.push_back(Ready::Line(id));
-        1
-    }
-}
 
 /// Log records that may wait for the reserved poller; more are counted and dropped.
 const LOGS_LIMIT_COUNT: usize = 256;

@@ -3,6 +3,9 @@
 //! Bytes, completions, orders and time come in; sends, connections and deliveries go out. It runs
 //! on the ring, and the same code runs in the simulator.
 
+mod accepting;
+mod lanes;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
@@ -129,66 +132,6 @@ impl WorkerCore {
         }
     }
 
-    fn enqueue(&mut self, message: &Arc<Message>, destination: Destination) {
-        let Destination { index, entry, token } = destination;
-        let queued = Queued { message: Arc::clone(message), index, token };
-        // A cut may have overtaken the message: then it fails by name and nothing waits.
-        if let Some(status) = self.closing.or(entry.ended()) {
-            queued.end(status, &self.shared);
-            self.shared.missed(&entry, 1);
-            return;
-        }
-        let id = entry.id;
-        let own = entry.boot_id();
-        let address = entry.address;
-        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(entry));
-        if let Some(boot_id) = own {
-            let (class, lane) = if message.manner.reply {
-                (LaneClass::Reply, LaneRef::Reply)
-            } else {
-                (LaneClass::Data, LaneRef::Data)
-            };
-            peer.stream(boot_id, class, self.index, &self.shared).push(queued);
-            self.to_pump.push((id, lane));
-            return;
-        }
-        let settled = self.settling.get(&address).copied();
-        message.prepare_tribes(&self.shared.local_package());
-        let peer = peer.with_tribes(self.lanes_count, settled);
-        let lane = if planted!(self.shared, AnyLane) {
-            index.wrapping_add(message.payload_bytes()) % peer.tribes_count()
-        } else {
-            peer.choose(message)
-        };
-        peer.push_tribes(lane, queued);
-        self.to_pump.push((id, LaneRef::Tribes(lane)));
-    }
-
-    /// The reply lane of a member that speaks the own format.
-    fn reply_lane(&mut self, entry: &Arc<MemberEntry>) {
-        let Some(boot_id) = entry.boot_id() else { return };
-        if self.index != 0 || self.closing.is_some() || entry.ended().is_some() {
-            return;
-        }
-        let peer = self.peers.entry(entry.id).or_insert_with(|| Peer::new(Arc::clone(entry)));
-        peer.stream(boot_id, LaneClass::Reply, 0, &self.shared);
-        self.to_pump.push((entry.id, LaneRef::Reply));
-    }
-
-    fn cut(&mut self, member: MemberId, status: Status, io: &mut impl Io) {
-        let Some(mut peer) = self.peers.remove(&member) else { return };
-        let now = io.now();
-        self.settling.retain(|_, until| *until > now);
-        if peer.has_tribes_conn() {
-            self.settling.insert(peer.entry.address, now.plus_ms(SETTLE_MS));
-        }
-        for conn in peer.conns() {
-            self.conns.insert(conn, Role::Leaving);
-        }
-        peer.cut(status, &self.shared, io);
-        self.requests.retain(|_, (of, _)| *of != member);
-    }
-
     fn close(&mut self, status: Status, io: &mut impl Io) {
         self.closing = Some(status);
         let members: Vec<MemberId> = self.peers.keys().copied().collect();
@@ -196,42 +139,6 @@ impl WorkerCore {
             self.cut(member, status, io);
         }
         self.close_accepted(io);
-    }
-
-    fn close_accepted(&mut self, io: &mut impl Io) {
-        let mut leaving = Vec::new();
-        for (conn, role) in &mut self.conns {
-            match role {
-                Role::Accepted(accepted) => {
-                    accepted.close(false, &self.crew.lines, &self.shared, io);
-                }
-                Role::Greeting(_) => leaving.push(*conn),
-                Role::Stream(number) => {
-                    if let Some(stream) = self.inbound.get(*number) {
-                        stream.detach(io.now());
-                    }
-                    leaving.push(*conn);
-                }
-                Role::Lane { .. } | Role::Leaving => {}
-            }
-        }
-        for conn in leaving {
-            if let Some(Role::Stream(number)) = self.conns.get(&conn) {
-                self.watch(*number);
-            }
-            self.leave(conn, false, io);
-        }
-    }
-
-    /// Closes an accepted connection that nobody needs.
-    fn leave(&mut self, conn: ConnId, reset: bool, io: &mut impl Io) {
-        if matches!(
-            self.conns.insert(conn, Role::Leaving),
-            Some(Role::Greeting(_) | Role::Stream(_))
-        ) {
-            self.accepted_count -= 1;
-        }
-        io.close(conn, reset);
     }
 
     fn outcome(&mut self, conn: ConnId, sequence: u64, status: Status) {
@@ -257,172 +164,6 @@ impl WorkerCore {
         }
     }
 
-    fn accept(&mut self, conn: ConnId, peer: SocketAddr, io: &mut impl Io) {
-        let bounds = &self.shared.bounds;
-        let most_count = bounds.max_connections.div_ceil(usize::from(bounds.worker_count));
-        if self.closing.is_some() || self.accepted_count >= most_count {
-            count(&self.shared.counters.refused_connections_count, 1);
-            self.conns.insert(conn, Role::Leaving);
-            io.close(conn, true);
-            return;
-        }
-        count(&self.shared.counters.accepted_count, 1);
-        self.greet(conn, peer, io);
-    }
-
-    /// Waits for the first bytes of a connection.
-    fn greet(&mut self, conn: ConnId, peer: SocketAddr, io: &mut impl Io) {
-        self.accepted_count += 1;
-        let until = io.now().plus_ms(self.shared.bounds.ack_timeout_ms);
-        self.conns.insert(conn, Role::Greeting(Box::new(Greeting::new(peer, until))));
-        self.dues.push(Reverse((until, Due::Greeting(conn))));
-        io.arm_receive(conn);
-    }
-
-    /// A connection says which format it speaks, or more is needed.
-    fn greeting(&mut self, conn: ConnId, bytes: &[u8], io: &mut impl Io) {
-        let Some(Role::Greeting(greeting)) = self.conns.get_mut(&conn) else { return };
-        if greeting.refused {
-            return;
-        }
-        greeting.read.extend_from_slice(bytes);
-        let peer = greeting.peer;
-        let workers_count = self.shared.bounds.worker_count;
-        match greeting.look() {
-            Greeted::More => {}
-            Greeted::Other => {
-                let read = std::mem::take(&mut greeting.read);
-                let number = self.crew.accepted_number.fetch_add(1, Ordering::Relaxed);
-                let accepted = Accepted::new(self.index, conn, peer, number);
-                self.conns.insert(conn, Role::Accepted(Box::new(accepted)));
-                self.tribes_received(conn, &read, io);
-            }
-            Greeted::Broken(text) => self.broken(conn, peer, &text, io),
-            Greeted::Foreign(reason) => {
-                self.refuse(conn, peer, &Refusal { status: HelloStatus::Version, reason }, 0, io);
-            }
-            Greeted::Hello(hello) => {
-                let worker = worker_of(&hello, workers_count);
-                if worker == self.index {
-                    let read = std::mem::take(&mut greeting.read);
-                    self.hello(conn, peer, &read, io);
-                } else if greeting.moving_to.is_none() {
-                    greeting.moving_to = Some(worker);
-                    io.pause_receive(conn);
-                } else {
-                    self.broken(conn, peer, "bytes behind its hello before the answer", io);
-                }
-            }
-        }
-    }
-
-    fn broken(&mut self, conn: ConnId, peer: SocketAddr, text: &str, io: &mut impl Io) {
-        count(&self.shared.counters.bad_input_count, 1);
-        self.shared.deliveries.event(Event::Log {
-            level: LogLevel::Warn,
-            text: format!("connection from {peer} closed: it sent {text}"),
-        });
-        self.leave(conn, true, io);
-    }
-
-    fn hello(&mut self, conn: ConnId, peer: SocketAddr, read: &[u8], io: &mut impl Io) {
-        let Ok(Some((hello, _))) = ringtribe_wire::native::decode_hello(read) else { return };
-        let shared = Arc::clone(&self.shared);
-        let taken = greeting::check(&hello, &shared)
-            .map_err(|refusal| (refusal, hello.epoch))
-            .and_then(|()| self.inbound.hello(&hello, conn, peer, self.index, &self.crew, &shared));
-        match taken {
-            Ok(taken) => {
-                if let Some(former) = taken.former {
-                    self.leave(former, true, io);
-                }
-                self.conns.insert(conn, Role::Stream(taken.number));
-                self.to_flush.push(conn);
-            }
-            Err((refusal, epoch)) => self.refuse(conn, peer, &refusal, epoch, io),
-        }
-    }
-
-    /// Answers a hello with why it is refused; the connection closes when that is out.
-    fn refuse(
-        &mut self,
-        conn: ConnId,
-        peer: SocketAddr,
-        refusal: &Refusal,
-        epoch: u64,
-        io: &mut impl Io,
-    ) {
-        let answer = refusal.answer(peer, epoch, &self.shared);
-        if let Some(Role::Greeting(greeting)) = self.conns.get_mut(&conn) {
-            greeting.refused = true;
-        }
-        io.send(conn, answer);
-    }
-
-    fn tribes_received(&mut self, conn: ConnId, bytes: &[u8], io: &mut impl Io) {
-        let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn) else { return };
-        let (shared, lines) = (&self.shared, &self.crew.lines);
-        accepted.received(bytes, &mut self.items, lines, shared, io);
-        shared.deliveries.push(&mut self.items);
-        accepted.hold_back(lines, shared, io);
-        self.to_flush.push(conn);
-    }
-
-    fn stream_received(&mut self, conn: ConnId, number: u64, bytes: &[u8], io: &mut impl Io) {
-        let Some(stream) = self.inbound.get(number) else { return };
-        let (peer, boot_id, now) = (stream.peer, stream.boot_id, io.now());
-        let (items, asked) = (&mut self.items, &mut self.asked);
-        let mut result = stream.received(bytes, items, asked, &self.shared, now);
-        if result.is_ok() && stream.is_over_limit() {
-            result = Err("acknowledgements of failures that its sender does not confirm".into());
-        }
-        // What came whole before a fault was taken, and is delivered.
-        self.shared.deliveries.push(&mut self.items);
-        if let Err(text) = &result {
-            stream.end(text);
-            count(&self.shared.counters.bad_input_count, 1);
-            let text = format!("connection from {peer} closed: it sent {text}");
-            self.shared.deliveries.event(Event::Log { level: LogLevel::Warn, text });
-            // Not another byte of it is looked at; the reason goes out first.
-            io.pause_receive(conn);
-        }
-        self.watch(number);
-        self.to_flush.push(conn);
-        for asked in std::mem::take(&mut self.asked) {
-            match asked {
-                Asked::Join { token } => {
-                    if self.questions.len() < QUESTIONS_LIMIT_COUNT {
-                        self.questions.push(Question { boot_id, stream: number, token });
-                    }
-                    let entry = self.shared.directory.find_boot(boot_id);
-                    if let Some(entry) = entry.filter(|entry| entry.is_shown()) {
-                        self.newcomer(entry.id);
-                    }
-                }
-                Asked::Goodbye { .. } => {
-                    if let Some(entry) = self.shared.directory.find_boot(boot_id) {
-                        io.report(entry.id, Evidence::Ended(Status::Goodbye));
-                    }
-                }
-            }
-        }
-    }
-
-    /// The application has seen a member: its questions count from now on.
-    fn newcomer(&mut self, member: MemberId) {
-        let Some(entry) = self.shared.directory.get(member) else { return };
-        entry.set_shown();
-        let boot_id = entry.boot_id();
-        let shared = &self.shared;
-        self.questions.retain(|question| {
-            let asks = Some(question.boot_id) == boot_id;
-            if asks {
-                shared.phases.ask(question.stream, question.token);
-            }
-            !asks
-        });
-    }
-
     /// Has a stream looked at when its time comes.
     fn watch(&mut self, number: u64) {
         if let Some(stream) = self.inbound.get(number)
@@ -431,56 +172,6 @@ impl WorkerCore {
         {
             stream.timer = Some(due);
             self.dues.push(Reverse((due, Due::Stream(number))));
-        }
-    }
-
-    fn connected(&mut self, request: u64, conn: ConnId, io: &mut impl Io) {
-        let shared = Arc::clone(&self.shared);
-        let wanted = self.requests.remove(&request).filter(|(member, lane)| {
-            self.peers.get_mut(member).is_some_and(|peer| match lane {
-                LaneRef::Tribes(at) => {
-                    peer.tribes(*at).is_some_and(|lane| lane.connected(request, conn, io))
-                }
-                own => {
-                    peer.own(*own).is_some_and(|lane| lane.connected(request, conn, &shared, io))
-                }
-            })
-        });
-        if let Some((member, lane)) = wanted {
-            count(&self.shared.counters.connects_count, 1);
-            self.conns.insert(conn, Role::Lane { member, lane });
-            self.to_pump.push((member, lane));
-        } else {
-            self.conns.insert(conn, Role::Leaving);
-            io.close(conn, false);
-        }
-    }
-
-    fn connect_failed(&mut self, request: u64, error: Errno, io: &mut impl Io) {
-        let Some((member, lane)) = self.requests.remove(&request) else { return };
-        let Some(peer) = self.peers.get_mut(&member) else { return };
-        if let LaneRef::Tribes(at) = lane {
-            if let Some(lane) = peer.tribes(at) {
-                lane.connect_failed(request, error, &self.shared, io);
-            }
-        } else if let Some(lane) = peer.own(lane) {
-            lane.connect_failed(request, error, &self.shared, io);
-        }
-        self.to_pump.push((member, lane));
-    }
-
-    /// Bytes came on a connection that this worker opened.
-    fn lane_received(&mut self, conn: ConnId, bytes: &[u8], io: &mut impl Io) {
-        let Some((member, lane)) = self.lane(conn) else { return };
-        let Some(peer) = self.peers.get_mut(&member) else { return };
-        if let LaneRef::Tribes(at) = lane {
-            let ask = peer
-                .tribes(at)
-                .map_or(Ask::Nothing, |found| found.received(conn, bytes, &self.shared, io));
-            self.ask(ask, member, lane);
-        } else if let Some(found) = peer.own(lane) {
-            found.received(conn, bytes, &self.shared, io);
-            self.to_pump.push((member, lane));
         }
     }
 
@@ -527,25 +218,6 @@ impl WorkerCore {
                 }
             }
             Some(Role::Leaving) | None => {}
-        }
-    }
-
-    fn paused(&mut self, conn: ConnId, io: &mut impl Io) {
-        match self.conns.get_mut(&conn) {
-            Some(Role::Accepted(accepted)) => {
-                accepted.paused(io);
-                let held = accepted.held_until;
-                self.dues.extend(held.map(|due| Reverse((due, Due::Release(conn)))));
-            }
-            Some(Role::Greeting(greeting)) => {
-                if let Some(worker) = greeting.moving_to {
-                    let (peer, read) = (greeting.peer, std::mem::take(&mut greeting.read));
-                    self.conns.remove(&conn);
-                    self.accepted_count -= 1;
-                    io.hand_over(conn, worker, peer, read);
-                }
-            }
-            _ => {}
         }
     }
 
@@ -678,55 +350,6 @@ impl WorkerCore {
         }
     }
 
-    fn pump(&mut self, io: &mut impl Io) {
-        let mut to_pump = std::mem::take(&mut self.to_pump);
-        to_pump.sort_unstable();
-        to_pump.dedup();
-        for (member, lane) in to_pump.drain(..) {
-            self.pump_lane(member, lane, io);
-        }
-        self.to_pump = to_pump;
-    }
-
-    fn pump_lane(&mut self, member: MemberId, lane: LaneRef, io: &mut impl Io) {
-        let Some(peer) = self.peers.get_mut(&member) else { return };
-        let draining = peer.draining.is_some();
-        if draining && (peer.is_idle() || peer.conns().next().is_none()) {
-            self.cut(member, Status::Goodbye, io);
-            return;
-        }
-        if peer.change_over(&self.shared, io) {
-            for own in [LaneRef::Data, LaneRef::Reply] {
-                self.pump_lane(member, own, io);
-            }
-            return;
-        }
-        let request = self.next_request;
-        let shared = &self.shared;
-        let (asked, due) = match lane {
-            LaneRef::Tribes(at) => {
-                let Some(found) = peer.tribes(at) else { return };
-                let asked = found.pump(shared, request, io);
-                let due = found.deadline().filter(|due| found.timer.is_none_or(|set| *due < set));
-                found.timer = due.or(found.timer);
-                (asked, due)
-            }
-            own => {
-                let Some(found) = peer.own(own) else { return };
-                let asked = found.pump(shared, request, io);
-                let due =
-                    found.deadline(shared).filter(|due| found.timer.is_none_or(|set| *due < set));
-                found.timer = due.or(found.timer);
-                (asked, due)
-            }
-        };
-        if asked {
-            self.requests.insert(request, (member, lane));
-            self.next_request += 1;
-        }
-        self.dues.extend(due.map(|due| Reverse((due, Due::Lane(member, lane)))));
-    }
-
     fn flush(&mut self, io: &mut impl Io) {
         let mut to_flush = std::mem::take(&mut self.to_flush);
         to_flush.sort_unstable();
@@ -749,17 +372,6 @@ impl WorkerCore {
             }
         }
         self.to_flush = to_flush;
-    }
-
-    fn goodbye(&mut self, is_final: bool, io: &mut impl Io) {
-        for (member, peer) in &mut self.peers {
-            if let Some(reply) = peer.own(LaneRef::Reply) {
-                reply.say_goodbye(is_final);
-                self.to_pump.push((*member, LaneRef::Reply));
-            }
-        }
-        // At once: the next order may close everything.
-        self.pump(io);
     }
 
     /// Looks at a stream that has news.

@@ -1,0 +1,232 @@
+//! Connections that members open to this node.
+
+use super::*;
+
+impl WorkerCore {
+    pub(super) fn accept(&mut self, conn: ConnId, peer: SocketAddr, io: &mut impl Io) {
+        let bounds = &self.shared.bounds;
+        let most_count = bounds.max_connections.div_ceil(usize::from(bounds.worker_count));
+        if self.closing.is_some() || self.accepted_count >= most_count {
+            count(&self.shared.counters.refused_connections_count, 1);
+            self.conns.insert(conn, Role::Leaving);
+            io.close(conn, true);
+            return;
+        }
+        count(&self.shared.counters.accepted_count, 1);
+        self.greet(conn, peer, io);
+    }
+
+    /// Waits for the first bytes of a connection.
+    pub(super) fn greet(&mut self, conn: ConnId, peer: SocketAddr, io: &mut impl Io) {
+        self.accepted_count += 1;
+        let until = io.now().plus_ms(self.shared.bounds.ack_timeout_ms);
+        self.conns.insert(conn, Role::Greeting(Box::new(Greeting::new(peer, until))));
+        self.dues.push(Reverse((until, Due::Greeting(conn))));
+        io.arm_receive(conn);
+    }
+
+    /// A connection says which format it speaks, or more is needed.
+    pub(super) fn greeting(&mut self, conn: ConnId, bytes: &[u8], io: &mut impl Io) {
+        let Some(Role::Greeting(greeting)) = self.conns.get_mut(&conn) else { return };
+        if greeting.refused {
+            return;
+        }
+        greeting.read.extend_from_slice(bytes);
+        let peer = greeting.peer;
+        let workers_count = self.shared.bounds.worker_count;
+        match greeting.look() {
+            Greeted::More => {}
+            Greeted::Other => {
+                let read = std::mem::take(&mut greeting.read);
+                let number = self.crew.accepted_number.fetch_add(1, Ordering::Relaxed);
+                let accepted = Accepted::new(self.index, conn, peer, number);
+                self.conns.insert(conn, Role::Accepted(Box::new(accepted)));
+                self.tribes_received(conn, &read, io);
+            }
+            Greeted::Broken(text) => self.broken(conn, peer, &text, io),
+            Greeted::Foreign(reason) => {
+                self.refuse(conn, peer, &Refusal { status: HelloStatus::Version, reason }, 0, io);
+            }
+            Greeted::Hello(hello) => {
+                let worker = worker_of(&hello, workers_count);
+                if worker == self.index {
+                    let read = std::mem::take(&mut greeting.read);
+                    self.hello(conn, peer, &read, io);
+                } else if greeting.moving_to.is_none() {
+                    greeting.moving_to = Some(worker);
+                    io.pause_receive(conn);
+                } else {
+                    self.broken(conn, peer, "bytes behind its hello before the answer", io);
+                }
+            }
+        }
+    }
+
+    pub(super) fn broken(&mut self, conn: ConnId, peer: SocketAddr, text: &str, io: &mut impl Io) {
+        count(&self.shared.counters.bad_input_count, 1);
+        self.shared.deliveries.event(Event::Log {
+            level: LogLevel::Warn,
+            text: format!("connection from {peer} closed: it sent {text}"),
+        });
+        self.leave(conn, true, io);
+    }
+
+    pub(super) fn hello(&mut self, conn: ConnId, peer: SocketAddr, read: &[u8], io: &mut impl Io) {
+        let Ok(Some((hello, _))) = ringtribe_wire::native::decode_hello(read) else { return };
+        let shared = Arc::clone(&self.shared);
+        let taken = greeting::check(&hello, &shared)
+            .map_err(|refusal| (refusal, hello.epoch))
+            .and_then(|()| self.inbound.hello(&hello, conn, peer, self.index, &self.crew, &shared));
+        match taken {
+            Ok(taken) => {
+                if let Some(former) = taken.former {
+                    self.leave(former, true, io);
+                }
+                self.conns.insert(conn, Role::Stream(taken.number));
+                self.to_flush.push(conn);
+            }
+            Err((refusal, epoch)) => self.refuse(conn, peer, &refusal, epoch, io),
+        }
+    }
+
+    /// Answers a hello with why it is refused; the connection closes when that is out.
+    pub(super) fn refuse(
+        &mut self,
+        conn: ConnId,
+        peer: SocketAddr,
+        refusal: &Refusal,
+        epoch: u64,
+        io: &mut impl Io,
+    ) {
+        let answer = refusal.answer(peer, epoch, &self.shared);
+        if let Some(Role::Greeting(greeting)) = self.conns.get_mut(&conn) {
+            greeting.refused = true;
+        }
+        io.send(conn, answer);
+    }
+
+    pub(super) fn tribes_received(&mut self, conn: ConnId, bytes: &[u8], io: &mut impl Io) {
+        let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn) else { return };
+        let (shared, lines) = (&self.shared, &self.crew.lines);
+        accepted.received(bytes, &mut self.items, lines, shared, io);
+        shared.deliveries.push(&mut self.items);
+        accepted.hold_back(lines, shared, io);
+        self.to_flush.push(conn);
+    }
+
+    pub(super) fn stream_received(
+        &mut self,
+        conn: ConnId,
+        number: u64,
+        bytes: &[u8],
+        io: &mut impl Io,
+    ) {
+        let Some(stream) = self.inbound.get(number) else { return };
+        let (peer, boot_id, now) = (stream.peer, stream.boot_id, io.now());
+        let (items, asked) = (&mut self.items, &mut self.asked);
+        let mut result = stream.received(bytes, items, asked, &self.shared, now);
+        if result.is_ok() && stream.is_over_limit() {
+            result = Err("acknowledgements of failures that its sender does not confirm".into());
+        }
+        // What came whole before a fault was taken, and is delivered.
+        self.shared.deliveries.push(&mut self.items);
+        if let Err(text) = &result {
+            stream.end(text);
+            count(&self.shared.counters.bad_input_count, 1);
+            let text = format!("connection from {peer} closed: it sent {text}");
+            self.shared.deliveries.event(Event::Log { level: LogLevel::Warn, text });
+            // Not another byte of it is looked at; the reason goes out first.
+            io.pause_receive(conn);
+        }
+        self.watch(number);
+        self.to_flush.push(conn);
+        for asked in std::mem::take(&mut self.asked) {
+            match asked {
+                Asked::Join { token } => {
+                    if self.questions.len() < QUESTIONS_LIMIT_COUNT {
+                        self.questions.push(Question { boot_id, stream: number, token });
+                    }
+                    let entry = self.shared.directory.find_boot(boot_id);
+                    if let Some(entry) = entry.filter(|entry| entry.is_shown()) {
+                        self.newcomer(entry.id);
+                    }
+                }
+                Asked::Goodbye { .. } => {
+                    if let Some(entry) = self.shared.directory.find_boot(boot_id) {
+                        io.report(entry.id, Evidence::Ended(Status::Goodbye));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The application has seen a member: its questions count from now on.
+    pub(super) fn newcomer(&mut self, member: MemberId) {
+        let Some(entry) = self.shared.directory.get(member) else { return };
+        entry.set_shown();
+        let boot_id = entry.boot_id();
+        let shared = &self.shared;
+        self.questions.retain(|question| {
+            let asks = Some(question.boot_id) == boot_id;
+            if asks {
+                shared.phases.ask(question.stream, question.token);
+            }
+            !asks
+        });
+    }
+
+    pub(super) fn paused(&mut self, conn: ConnId, io: &mut impl Io) {
+        match self.conns.get_mut(&conn) {
+            Some(Role::Accepted(accepted)) => {
+                accepted.paused(io);
+                let held = accepted.held_until;
+                self.dues.extend(held.map(|due| Reverse((due, Due::Release(conn)))));
+            }
+            Some(Role::Greeting(greeting)) => {
+                if let Some(worker) = greeting.moving_to {
+                    let (peer, read) = (greeting.peer, std::mem::take(&mut greeting.read));
+                    self.conns.remove(&conn);
+                    self.accepted_count -= 1;
+                    io.hand_over(conn, worker, peer, read);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn close_accepted(&mut self, io: &mut impl Io) {
+        let mut leaving = Vec::new();
+        for (conn, role) in &mut self.conns {
+            match role {
+                Role::Accepted(accepted) => {
+                    accepted.close(false, &self.crew.lines, &self.shared, io);
+                }
+                Role::Greeting(_) => leaving.push(*conn),
+                Role::Stream(number) => {
+                    if let Some(stream) = self.inbound.get(*number) {
+                        stream.detach(io.now());
+                    }
+                    leaving.push(*conn);
+                }
+                Role::Lane { .. } | Role::Leaving => {}
+            }
+        }
+        for conn in leaving {
+            if let Some(Role::Stream(number)) = self.conns.get(&conn) {
+                self.watch(*number);
+            }
+            self.leave(conn, false, io);
+        }
+    }
+
+    /// Closes an accepted connection that nobody needs.
+    pub(super) fn leave(&mut self, conn: ConnId, reset: bool, io: &mut impl Io) {
+        if matches!(
+            self.conns.insert(conn, Role::Leaving),
+            Some(Role::Greeting(_) | Role::Stream(_))
+        ) {
+            self.accepted_count -= 1;
+        }
+        io.close(conn, reset);
+    }
+}
