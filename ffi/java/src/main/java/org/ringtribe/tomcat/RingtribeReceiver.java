@@ -35,6 +35,7 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
     private String configured = "auto";
     private volatile ChannelEngine shared;
     private Integer threadCount;
+    private String backend;
     private ObjectName name;
 
     public RingtribeReceiver() {
@@ -50,6 +51,9 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
         config.put("tcpSelectorTimeout", String.valueOf(getSelectorTimeout()));
         if (threadCount != null) {
             config.put("tcpThreadCount", String.valueOf(threadCount));
+        }
+        if (backend != null) {
+            config.put("backend", backend);
         }
     }
 
@@ -101,6 +105,11 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
     /** @param count the engine's worker threads and streams per member (Tomcat 5.5) */
     public void setTcpThreadCount(int count) {
         threadCount = count;
+    }
+
+    /** @param name what moves the bytes: auto (the default), io_uring or epoll */
+    public void setBackend(String name) {
+        backend = name;
     }
 
     @Override
