@@ -42,6 +42,8 @@ pub struct Seen {
     pub logs: Vec<String>,
     /// Who failed, by token.
     pub completed: BTreeMap<u64, Vec<(MemberId, Status)>>,
+    /// Listeners keep what they are given.
+    held: bool,
 }
 
 impl Seen {
@@ -192,6 +194,12 @@ impl Member {
         look(&mut self.seen())
     }
 
+    /// Lets listeners keep what they are given until this is taken back.
+    pub fn hold(&self, held: bool) {
+        self.seen().held = held;
+        self.seen.1.notify_all();
+    }
+
     /// Waits until `look` finds something; it is asked again whenever something was seen.
     ///
     /// # Errors
@@ -306,6 +314,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        self.hold(false);
         self.node.close(Duration::from_secs(1));
         for poller in self.pollers.drain(..) {
             let ended = poller.join();
@@ -320,6 +329,9 @@ fn poll(node: &Node, class: PollerClass, (seen, changed): &(Mutex<Seen>, Condvar
         let end = node.poll(class, 64 << 20, 64, Duration::from_secs(1), &mut taken);
         if !taken.is_empty() {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            while seen.held && class == PollerClass::General {
+                seen = changed.wait(seen).unwrap_or_else(PoisonError::into_inner);
+            }
             taken.drain(..).for_each(|polled| seen.take(polled));
             drop(seen);
             changed.notify_all();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ringtribe::directory::Identity;
 use ringtribe::event::Event;
@@ -139,6 +140,9 @@ const KEYS: [(u64, i32); 4] = [
     (4, SESSION_ASYNCHRONOUS),
 ];
 
+/// So long listeners take nothing: longer than streams need to open.
+const HELD: Duration = Duration::from_millis(300);
+
 #[test]
 fn the_change_to_the_own_format_keeps_order_and_loses_nothing() {
     let mcast_port = free_mcast_port().to_string();
@@ -191,9 +195,16 @@ fn the_change_to_the_own_format_keeps_order_and_loses_nothing() {
             };
             let in_tribes = more(200);
             assert!(entry.boot_id().is_none(), "still Tribes");
+            // Much of Tribes is still on its way to a listener when the format changes.
+            b.hold(true);
             a.announce().expect("the group is there");
             let changed = a.wait("a heartbeat", |_| entry.boot_id());
             assert_eq!(changed.expect("it says who it is"), b.node.boot_id());
+            let clock = Instant::now();
+            while clock.elapsed() < HELD {
+                std::thread::park_timeout(HELD);
+            }
+            b.hold(false);
             println!("delivered of each key: {in_tribes:?} in Tribes, then {:?}", more(500));
         }));
         ended.store(true, Ordering::Release);

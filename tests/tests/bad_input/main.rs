@@ -232,6 +232,12 @@ fn a_member_that_restarts_under_its_old_name_is_another_and_the_old_one_fails_by
         here.submit(1, 1 + token, 100, APPLIED, &[old.id], Some(token)).expect("queued");
     }
     first.kill().expect("it is there");
+    // The kernel takes down a ring, and the accept in it, a moment after its process has ended.
+    let until = Instant::now() + WITHIN;
+    while TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_err() {
+        assert!(Instant::now() < until, "port {number} stays in use");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
     let (mut second, again) = start(&port);
     assert_eq!(again, port, "the same address");
     let gone = here.wait("the old one to go", |seen| {
