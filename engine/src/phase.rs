@@ -4,7 +4,7 @@
 //! it. A newcomer's question ends the present phase; it is answered when the last message of that
 //! phase and of those before it has gone.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use crate::order::{Order, Orders};
 
@@ -20,7 +20,8 @@ pub struct Phase {
     questions: Mutex<Vec<Question>>,
     /// Held until then, so that phases end in their order.
     next: Mutex<Option<Arc<Self>>>,
-    orders: Arc<dyn Orders>,
+    /// Weak: a message in an inbox holds its phase, which must not hold the inboxes.
+    orders: Weak<dyn Orders>,
 }
 
 impl std::fmt::Debug for Phase {
@@ -33,9 +34,10 @@ impl Drop for Phase {
     fn drop(&mut self) {
         let questions =
             std::mem::take(self.questions.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let Some(orders) = self.orders.upgrade() else { return };
         for Question { stream, token } in questions {
             // Reply lanes belong to the first worker.
-            self.orders.push(0, Order::Joined { stream, token });
+            orders.push(0, Order::Joined { stream, token });
         }
     }
 }
@@ -49,8 +51,8 @@ pub struct Phases {
 impl Phases {
     /// The first phase.
     #[must_use]
-    pub fn new(orders: Arc<dyn Orders>) -> Self {
-        Self { present: RwLock::new(Arc::new(Phase::new(orders))) }
+    pub fn new(orders: &Arc<dyn Orders>) -> Self {
+        Self { present: RwLock::new(Arc::new(Phase::new(Arc::downgrade(orders)))) }
     }
 
     /// The present phase, for a message that is being submitted.
@@ -62,7 +64,7 @@ impl Phases {
     pub(crate) fn ask(&self, stream: u64, token: u64) {
         let ended = {
             let mut present = self.present.write().unwrap_or_else(PoisonError::into_inner);
-            let next = Arc::new(Phase::new(Arc::clone(&present.orders)));
+            let next = Arc::new(Phase::new(Weak::clone(&present.orders)));
             // The next one cannot be over before this one is.
             *present.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&next));
             std::mem::replace(&mut *present, next)
@@ -76,7 +78,7 @@ impl Phases {
 }
 
 impl Phase {
-    fn new(orders: Arc<dyn Orders>) -> Self {
+    fn new(orders: Weak<dyn Orders>) -> Self {
         Self { questions: Mutex::default(), next: Mutex::default(), orders }
     }
 }

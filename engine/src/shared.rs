@@ -171,6 +171,8 @@ counters! {
     epochs_ended_count,
     /// Times an application was told that a member, or this node, missed messages.
     gaps_count,
+    /// Times a worker noticed that it had stood still.
+    standstills_count,
     /// Hellos that were refused, by us or by a peer.
     refused_hellos_count,
     /// System calls of the workers that moved bytes or waited for them.
@@ -246,7 +248,7 @@ impl Shared {
             deliveries: DeliveryQueue::new(bounds.max_receive_bytes, Arc::clone(&orders)),
             lately: Lately::new(bounds.ack_timeout_ms),
             counters: Counters::default(),
-            phases: Phases::new(Arc::clone(&orders)),
+            phases: Phases::new(&orders),
             reservations: Reservations::new(bounds.max_receive_bytes, Arc::clone(&orders)),
             gaps: Gaps::default(),
             joins: Joins::default(),

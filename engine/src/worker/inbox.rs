@@ -68,6 +68,11 @@ impl<T> Inbox<T> {
             return Err(value);
         }
         self.queue.push(value);
+        if self.closed.load(Ordering::SeqCst) {
+            // The worker ended meanwhile and may have looked before: nothing stays inside.
+            while self.pop().is_some() {}
+            return Ok(());
+        }
         // All changes of the flag stand in one order. If this one comes before the worker's "asleep",
         // the worker's look at the queue after it sees the value; else this one sees "asleep".
         if self.sleeping.swap(false, Ordering::AcqRel) {
@@ -100,7 +105,7 @@ impl<T> Inbox<T> {
 
     /// Ends it: later pushes are refused, what is inside is dropped.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::SeqCst);
         while self.pop().is_some() {}
     }
 }

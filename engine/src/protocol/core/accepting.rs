@@ -3,6 +3,45 @@
 use super::*;
 
 impl WorkerCore {
+    /// Notices that this worker stood still, as that of a stopped process does. Those who gave it up
+    /// meanwhile have reported what its connections still hold as failed, so not a byte of that may
+    /// be delivered: every stream begins with a new hello. Who has not given it up goes on where the
+    /// engine stopped.
+    pub(super) fn look(&mut self, io: &mut impl Io) {
+        let now = io.now();
+        let still_ms = now.ms_since(std::mem::replace(&mut self.looked, now));
+        if still_ms < self.shared.bounds.drop_time_ms / 2 || self.streams_count == 0 {
+            return;
+        }
+        count(&self.shared.counters.standstills_count, 1);
+        let text = format!(
+            "worker {} stood still for {still_ms} ms: what members sent it meanwhile is not read",
+            self.index
+        );
+        self.shared.deliveries.event(Event::Log { level: LogLevel::Info, text });
+        self.close_streams(true, io);
+    }
+
+    /// Closes the connections of all streams from members.
+    fn close_streams(&mut self, reset: bool, io: &mut impl Io) {
+        let now = io.now();
+        let streams: Vec<(ConnId, u64)> = self
+            .conns
+            .iter()
+            .filter_map(|(conn, role)| match role {
+                Role::Stream(number) => Some((*conn, *number)),
+                _ => None,
+            })
+            .collect();
+        for (conn, number) in streams {
+            if let Some(stream) = self.inbound.get(number) {
+                stream.detach(now);
+            }
+            self.watch(number);
+            self.leave(conn, reset, io);
+        }
+    }
+
     pub(super) fn accept(&mut self, conn: ConnId, peer: SocketAddr, io: &mut impl Io) {
         let bounds = &self.shared.bounds;
         let most_count = bounds.max_connections.div_ceil(usize::from(bounds.worker_count));
@@ -83,6 +122,7 @@ impl WorkerCore {
                     self.leave(former, true, io);
                 }
                 self.conns.insert(conn, Role::Stream(taken.number));
+                self.streams_count += 1;
                 self.to_flush.push(conn);
             }
             Err((refusal, epoch)) => self.refuse(conn, peer, &refusal, epoch, io),
@@ -195,38 +235,29 @@ impl WorkerCore {
     }
 
     pub(super) fn close_accepted(&mut self, io: &mut impl Io) {
-        let mut leaving = Vec::new();
+        let mut greetings = Vec::new();
         for (conn, role) in &mut self.conns {
             match role {
                 Role::Accepted(accepted) => {
                     accepted.close(false, &self.crew.lines, &self.shared, io);
                 }
-                Role::Greeting(_) => leaving.push(*conn),
-                Role::Stream(number) => {
-                    if let Some(stream) = self.inbound.get(*number) {
-                        stream.detach(io.now());
-                    }
-                    leaving.push(*conn);
-                }
-                Role::Lane { .. } | Role::Leaving => {}
+                Role::Greeting(_) => greetings.push(*conn),
+                Role::Stream(_) | Role::Lane { .. } | Role::Leaving => {}
             }
         }
-        for conn in leaving {
-            if let Some(Role::Stream(number)) = self.conns.get(&conn) {
-                self.watch(*number);
-            }
+        for conn in greetings {
             self.leave(conn, false, io);
         }
+        self.close_streams(false, io);
     }
 
     /// Closes an accepted connection that nobody needs.
     pub(super) fn leave(&mut self, conn: ConnId, reset: bool, io: &mut impl Io) {
-        if matches!(
-            self.conns.insert(conn, Role::Leaving),
-            Some(Role::Greeting(_) | Role::Stream(_))
-        ) {
+        let former = self.conns.insert(conn, Role::Leaving);
+        if matches!(former, Some(Role::Greeting(_) | Role::Stream(_))) {
             self.accepted_count -= 1;
         }
+        self.streams_count -= usize::from(matches!(former, Some(Role::Stream(_))));
         io.close(conn, reset);
     }
 }

@@ -92,6 +92,8 @@ pub struct WorkerCore {
     settling: BTreeMap<SocketAddr, Instant>,
     conns: BTreeMap<ConnId, Role>,
     accepted_count: usize,
+    /// Connections of them that carry a stream.
+    streams_count: usize,
     requests: BTreeMap<u64, (MemberId, LaneRef)>,
     next_request: u64,
     to_pump: Vec<(MemberId, LaneRef)>,
@@ -102,6 +104,8 @@ pub struct WorkerCore {
     dues: BinaryHeap<Reverse<(Instant, Due)>>,
     orphans: BTreeMap<(ConnId, u64), Arc<Seen>>,
     closing: Option<Status>,
+    /// When it last looked at anything.
+    looked: Instant,
 }
 
 impl WorkerCore {
@@ -119,6 +123,7 @@ impl WorkerCore {
             settling: BTreeMap::new(),
             conns: BTreeMap::new(),
             accepted_count: 0,
+            streams_count: 0,
             requests: BTreeMap::new(),
             next_request: 0,
             to_pump: Vec::new(),
@@ -129,6 +134,7 @@ impl WorkerCore {
             dues: BinaryHeap::new(),
             orphans: BTreeMap::new(),
             closing: None,
+            looked: Instant(0),
         }
     }
 
@@ -281,7 +287,11 @@ impl WorkerCore {
                 self.orphans
                     .extend(accepted.running().map(|(sequence, seen)| ((conn, sequence), seen)));
             }
-            Some(Role::Greeting(_) | Role::Stream(_)) => self.accepted_count -= 1,
+            Some(Role::Greeting(_)) => self.accepted_count -= 1,
+            Some(Role::Stream(_)) => {
+                self.accepted_count -= 1;
+                self.streams_count -= 1;
+            }
             Some(Role::Leaving) | None => {}
         }
     }
@@ -391,6 +401,7 @@ impl Core for WorkerCore {
     type Order = Order;
 
     fn order<I: Io>(&mut self, order: Order, io: &mut I) {
+        self.look(io);
         match order {
             Order::Send { message, destinations } => {
                 for destination in destinations {
@@ -441,6 +452,7 @@ impl Core for WorkerCore {
     }
 
     fn event<I: Io>(&mut self, event: IoEvent<'_>, io: &mut I) {
+        self.look(io);
         match event {
             IoEvent::Accepted { conn, peer } => self.accept(conn, peer, io),
             IoEvent::HandedOver { conn, peer, read } => {
@@ -464,13 +476,18 @@ impl Core for WorkerCore {
     }
 
     fn finish_turn<I: Io>(&mut self, io: &mut I) {
+        self.look(io);
         self.expire(io);
         self.pump(io);
         self.flush(io);
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.dues.peek().map(|Reverse((due, _))| *due)
+        let due = self.dues.peek().map(|Reverse((due, _))| *due);
+        // A stream is looked at now and then, so that standing still is noticed.
+        let pulse = self.looked.plus_ms(self.shared.bounds.drop_time_ms / 4);
+        let pulse = (self.streams_count > 0).then_some(pulse);
+        due.into_iter().chain(pulse).min()
     }
 
     fn is_finished(&self) -> bool {

@@ -81,6 +81,8 @@ pub struct Membership {
     own: Option<Incarnation>,
     oldest_unfinished_ms: u32,
     draining: bool,
+    /// Incarnations that left, until no heartbeat of theirs can be on the way.
+    departed: BTreeMap<BootId, Instant>,
     /// What is said behind acknowledgements has changed.
     extension_is_stale: bool,
     /// Members, this node included, and their hash; of the sort that heartbeats carry.
@@ -109,6 +111,7 @@ impl Membership {
             own: None,
             oldest_unfinished_ms: 0,
             draining: false,
+            departed: BTreeMap::new(),
             extension_is_stale: true,
             view: (0, 0),
             has_group: true,
@@ -179,6 +182,9 @@ impl Membership {
             Input::ProbeEnded { probe, result } => self.probe_ended(probe, result, now, out),
             Input::Evidence { identity, evidence: Evidence::Ended(cause) } => {
                 if self.known.get(identity).is_some_and(|known| known.is_member) {
+                    if cause == Status::Goodbye {
+                        self.departs(identity, now);
+                    }
                     self.gone(&identity.clone(), cause, now, out);
                 }
             }
@@ -349,6 +355,17 @@ impl Membership {
         {
             return;
         }
+        if let Some(extension) = believed
+            && !member.is_shutdown()
+            && (extension.draining || self.has_departed(BootId(extension.boot_id), now))
+        {
+            // It leaves: it is no member any more, and none again.
+            self.departs(&identity, now);
+            if self.known.get(&identity).is_some_and(|known| known.is_member) {
+                self.gone(&identity, Status::Goodbye, now, out);
+            }
+            return;
+        }
         if member.is_shutdown() {
             self.heard_goodbye(&identity, package, believed, now, out);
             return;
@@ -395,6 +412,22 @@ impl Membership {
             });
         }
         self.update(&identity, member.alive_ms, package, believed, now, out);
+    }
+
+    /// A member said on its reply lane, or in a heartbeat, that it leaves. A heartbeat of before may
+    /// still be on the way and must not bring it back.
+    fn departs(&mut self, identity: &Identity, now: Instant) {
+        self.departed.retain(|_, until| *until > now);
+        let boot_id = self.known.get(identity).and_then(|known| known.spoken.boot_id());
+        if let Some(boot_id) = boot_id
+            && self.departed.len() < MAX_MEMBERS_COUNT
+        {
+            self.departed.insert(boot_id, now.plus_ms(self.drop_time_ms));
+        }
+    }
+
+    fn has_departed(&self, boot_id: BootId, now: Instant) -> bool {
+        self.departed.get(&boot_id).is_some_and(|until| *until > now)
     }
 
     /// A member that is known has said this of itself, in a heartbeat or behind an acknowledgement.
