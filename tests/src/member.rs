@@ -34,6 +34,10 @@ pub const LEAST_BYTES: usize = 16;
 pub struct Seen {
     /// Numbers of the messages of each key, in the order of their delivery.
     pub delivered: BTreeMap<u64, Vec<u64>>,
+    /// How many of each key came before the process was stopped for longest.
+    pub before_pause: BTreeMap<u64, usize>,
+    longest_pause: Duration,
+    last_taken: Option<Instant>,
     /// Messages that are none of [`Member::compose`].
     pub others_count: u64,
     /// All but log records and completions.
@@ -60,9 +64,21 @@ impl Seen {
         self.events.iter().filter(is_one).count()
     }
 
+    /// Messages come all the time, so the longest pause between two is that of a stopped process.
+    fn note_pause(&mut self) {
+        let now = Instant::now();
+        let pause = self.last_taken.replace(now).map_or(Duration::ZERO, |last| now - last);
+        if pause > self.longest_pause {
+            self.longest_pause = pause;
+            self.before_pause =
+                self.delivered.iter().map(|(key, numbers)| (*key, numbers.len())).collect();
+        }
+    }
+
     fn take(&mut self, polled: Polled) {
         match polled {
             Polled::Message(delivery) => {
+                self.note_pause();
                 match read(delivery.incoming().payload()) {
                     Some((key, number)) => self.delivered.entry(key).or_default().push(number),
                     None => self.others_count += 1,

@@ -32,6 +32,11 @@ fn answer(member: &Member, line: &str) -> Result<String, String> {
             Ok(member
                 .look(|seen| runs(seen.delivered.get(&key).map(Vec::as_slice).unwrap_or_default())))
         }
+        Some("before-pause") => {
+            let key = number(&words, "key")?;
+            let count = member.look(|seen| seen.before_pause.get(&key).copied().unwrap_or(0));
+            Ok(format!("{count}"))
+        }
         Some("await") => {
             let (key, wanted) = (number(&words, "key")?, number(&words, "number")?);
             member.wait("a message", |seen| {
