@@ -125,22 +125,47 @@ fn a_copied_incarnation_is_refused_and_named() {
 }
 
 #[test]
+fn who_leaves_goes_at_once_and_is_not_brought_back_by_a_heartbeat_on_its_way() {
+    let mut bench = Bench::new();
+    bench.hear_ringtribe(&packet(1, 4001, 100, b"", b""), &said(1));
+    bench.answer(&ANSWERED);
+    assert_eq!(bench.story(), ["added 4001 id 1 life 1"]);
+    let leaving = Extension { draining: true, ..said(1) };
+    bench.hear_ringtribe(&packet(1, 4001, 150, b"", b""), &leaving);
+    assert_eq!(bench.story(), ["gone 4001 Goodbye"]);
+    for extension in [said(1), leaving] {
+        bench.hear_ringtribe(&packet(1, 4001, 160, b"", b""), &extension);
+        bench.answer(&ANSWERED);
+        assert!(bench.story().is_empty());
+    }
+    // Another life is another matter.
+    bench.hear_ringtribe(&packet(1, 4001, 10, b"", b""), &said(2));
+    bench.answer(&ANSWERED);
+    assert_eq!(bench.story(), ["added 4001 id 1 life 2"]);
+}
+
+#[test]
 fn a_view_that_stays_different_is_named_once() {
     let mut bench = Bench::new();
-    let other = Extension { members_count: 7, view_hash: 1, draining: true, ..said(1) };
+    let other = Extension { members_count: 7, view_hash: 1, oldest_unfinished_ms: 9, ..said(1) };
     bench.hear_ringtribe(&packet(1, 4001, 100, b"", b""), &other);
     bench.answer(&ANSWERED);
-    let vitals =
-        Vitals { members_count: 7, view_hash: 1, draining: true, ready: true, ..Vitals::default() };
+    let vitals = Vitals {
+        members_count: 7,
+        view_hash: 1,
+        oldest_unfinished_ms: 9,
+        ready: true,
+        ..Vitals::default()
+    };
     let identity = Identity { host: vec![10, 0, 0, 1], port: 4001, unique_id: [1; 16] };
     assert_eq!(bench.membership.vitals(&identity), Some(vitals));
     let known =
         |output: &Output| matches!(output, Output::Added { vitals: told, .. } if *told == vitals);
     assert!(bench.out.iter().any(known), "told with the member");
     bench.story();
-    let calm = Extension { draining: false, ..other };
+    let calm = Extension { oldest_unfinished_ms: 0, ..other };
     bench.hear_ringtribe(&packet(1, 4001, 150, b"", b""), &calm);
-    let told = Output::Vitals { identity, vitals: Vitals { draining: false, ..vitals } };
+    let told = Output::Vitals { identity, vitals: Vitals { oldest_unfinished_ms: 0, ..vitals } };
     assert_eq!(bench.out.iter().filter(|output| **output == told).count(), 1);
     bench.hear_ringtribe(&packet(1, 4001, 160, b"", b""), &calm);
     assert_eq!(bench.out.iter().filter(|output| **output == told).count(), 1, "changes alone");
