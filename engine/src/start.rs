@@ -45,9 +45,12 @@ pub(crate) fn workers<D: Driver>(
                         return;
                     }
                 };
-                let (bell, counting) = (io.doorbell(), Arc::clone(&shared));
+                // Weak: what is shared holds the inboxes.
+                let (bell, counting) = (io.doorbell(), Arc::downgrade(&shared));
                 let inbox = Arc::new(Inbox::new(Box::new(move || {
-                    count(&counting.counters.doorbells_count, 1);
+                    if let Some(shared) = counting.upgrade() {
+                        count(&shared.counters.doorbells_count, 1);
+                    }
                     bell();
                 })));
                 let _ = ready.send((index, Ok((Arc::clone(&inbox), io.features()))));
