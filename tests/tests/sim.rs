@@ -50,8 +50,8 @@ fn planted_bugs_are_found_by_the_checker_that_is_meant_to() {
     is_found(Planted::ForgottenResend, 20, "acknowledged means applied");
     is_found(Planted::DuplicateDelivered, 20, "at most once");
     is_found(Planted::AnyLane, 20, "in the order submitted");
-    is_found(Planted::ReversedOnReconnect, 100, "in the order submitted");
-    is_found(Planted::NoSettling, 100, "in the order submitted");
+    is_found(Planted::ReversedOnReconnect, 400, "in the order submitted");
+    is_found(Planted::NoSettling, 1_600, "in the order submitted");
     is_found(Planted::BudgetKept, 20, "budget back exactly once");
     is_found(Planted::FailureForgotten, 200, "acknowledged means applied");
     is_found(Planted::LatePlace, 60, "in the order submitted");
