@@ -58,8 +58,9 @@ impl Child {
     }
 }
 
-/// Messages that the engine of a member may hold for its one listener when it is stopped.
-const HELD_BY_ENGINE_COUNT: u64 = 8;
+/// Messages that the engine of a member may hold when it is stopped: of the bytes that it looks at,
+/// 64 KiB, and of those that wait for its one listener. Its kernel holds the rest of the queue.
+const HELD_BY_ENGINE_COUNT: u64 = 24;
 
 /// What became of a message at one member.
 type Outcomes = BTreeMap<(u64, u64), Status>;
