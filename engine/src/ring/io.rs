@@ -382,7 +382,7 @@ impl Driver for RingIo {
     fn deliver(&mut self, mut take: impl FnMut(IoEvent<'_>, &mut Self)) {
         while let Some(event) = self.events.pop_front() {
             // A process may be stopped between two events, and has to notice before the next.
-            self.refresh_now();
+            self.now = self.settings.now();
             event.lend(|event| take(event, self));
             if let OwnedEvent::Received { lent, .. } = event {
                 self.buffers.give_back(lent);
