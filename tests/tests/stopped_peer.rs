@@ -58,10 +58,6 @@ impl Child {
     }
 }
 
-/// Messages that the engine of a member may hold when it is stopped: of the bytes that it looks at,
-/// 64 KiB, and of those that wait for its one listener. Its kernel holds the rest of the queue.
-const HELD_BY_ENGINE_COUNT: u64 = 24;
-
 /// What became of a message at one member.
 type Outcomes = BTreeMap<(u64, u64), Status>;
 
@@ -390,8 +386,11 @@ fn is_cut_and_comes_back(ack_ms: u64) {
     }
     println!("failed at C: {failed_counts:?}, of which were delivered after it went on: {late:?}");
     assert!(!failed_counts.is_empty(), "something failed by name");
-    // What its kernel held is not read; what its engine held already when it stopped may end.
-    assert!(late.values().sum::<u64>() <= HELD_BY_ENGINE_COUNT, "{late:?}");
+    // What its kernel held is not read; what its engine held already, for its one listener, may end.
+    // Before a worker noticed that it had stood still, nine of ten came late.
+    let (late_count, failed_count) =
+        (late.values().sum::<u64>(), failed_counts.values().sum::<u64>());
+    assert!(4 * late_count <= 3 * failed_count, "{late:?} of {failed_counts:?}");
 }
 
 #[test]
