@@ -139,7 +139,7 @@ impl MemberEntry {
     /// Notes that a message of a stream found no room in time.
     pub(crate) fn refused(&self, stream: u16, key: Option<Key>) {
         if let Some(refused) = self.refused.get(usize::from(stream)) {
-            refused.key.store(key.map_or(0, Key::to_wire), Ordering::Relaxed);
+            refused.key.store(Key::to_wire(key), Ordering::Relaxed);
             refused.count.fetch_add(1, Ordering::Release);
         }
     }

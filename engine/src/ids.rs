@@ -103,10 +103,14 @@ impl Key {
         Self(native::mix(hash))
     }
 
-    /// The key as it stands on the wire, where 0 means none.
+    /// A key as it stands on the wire, where 0 means none.
     #[must_use]
-    pub const fn to_wire(self) -> u64 {
-        if self.0 == 0 { 1 } else { self.0 }
+    pub const fn to_wire(key: Option<Self>) -> u64 {
+        match key {
+            None => 0,
+            Some(Self(0)) => 1,
+            Some(Self(hash)) => hash,
+        }
     }
 
     /// The stream of this key among `streams`.

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::delivery::DeliveryQueue;
 use crate::directory::{Directory, Identity, Incarnation, MemberEntry};
+use crate::event::{Event, LogLevel};
 use crate::gaps::Gaps;
 use crate::ids::{BootId, Instant};
 use crate::joins::Joins;
@@ -277,6 +278,14 @@ impl Shared {
     /// Replaces this node's member package.
     pub fn set_local_package(&self, package: Arc<[u8]>) {
         *self.local_package.write().unwrap_or_else(PoisonError::into_inner) = package;
+    }
+
+    /// A connection is closed because of what came on it: counted, and said with who sent what.
+    /// `connection`: "from" or "to", and where.
+    pub(crate) fn accuse(&self, connection: std::fmt::Arguments<'_>, fault: &str) {
+        count(&self.counters.bad_input_count, 1);
+        let text = format!("connection {connection} closed: it sent {fault}");
+        self.deliveries.event(Event::Log { level: LogLevel::Warn, text });
     }
 
     pub(crate) fn set_oldest_since(&self, worker: u16, since: Option<Instant>) {

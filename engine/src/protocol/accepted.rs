@@ -476,11 +476,7 @@ impl Accepted {
     }
 
     fn refuse(&mut self, fault: &str, lines: &Lines, shared: &Shared, io: &mut impl Io) {
-        count(&shared.counters.bad_input_count, 1);
-        shared.deliveries.event(Event::Log {
-            level: LogLevel::Warn,
-            text: format!("connection from {} closed: it sent {fault}", self.peer),
-        });
+        shared.accuse(format_args!("from {}", self.peer), fault);
         self.close(true, lines, shared, io);
     }
 

@@ -3,7 +3,13 @@
 use crate::ids::Instant;
 
 const FIRST_MS: u64 = 50;
-const MOST_MS: u64 = 1_000;
+/// Longest pause. A connection that lasted longer worked.
+pub(super) const MOST_MS: u64 = 1_000;
+
+/// The pause after so many failures.
+pub(super) fn pause_ms(failures_count: u32) -> u64 {
+    (FIRST_MS << failures_count.min(8)).min(MOST_MS)
+}
 
 /// The pauses of one lane: none after a connection that worked for a while, else doubling from 50 ms
 /// to 1 s.
@@ -21,9 +27,9 @@ impl BackOff {
 
     /// An attempt failed: when to try again.
     pub(super) fn next(&mut self, now: Instant) -> Instant {
-        let pause_ms = (FIRST_MS << self.failures_count.min(8)).min(MOST_MS);
+        let until = now.plus_ms(pause_ms(self.failures_count));
         self.failures_count += 1;
-        now.plus_ms(pause_ms)
+        until
     }
 
     /// A connection was lost: when to try again, `None` for at once.

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use ringtribe_wire::tribes::{Frame, Step, decode_frame};
 
 use crate::budget::BudgetToken;
-use crate::event::Event;
 use crate::ids::{Instant, MemberId};
 use crate::io::{ConnId, Errno, Evidence, Io, SendBatch};
 use crate::message::{AckMode, Message};
+use crate::protocol::back_off;
 use crate::shared::{Shared, count, planted};
 use crate::status::Status;
 
@@ -23,10 +23,6 @@ use crate::status::Status;
 const BATCH_BYTES: usize = 256 << 10;
 /// Most segments of one vectored send (IOV_MAX is 1024).
 const BATCH_SEGMENTS_COUNT: usize = 512;
-/// First pause before connecting again; doubles.
-const BACK_OFF_MS: u64 = 50;
-/// Longest pause before connecting again.
-const BACK_OFF_MOST_MS: u64 = 1_000;
 /// Pause after a connection was lost with messages on it that may still wait for their listener: the
 /// receiver reads the end of the old connection before the new one speaks, which keeps the order.
 pub(crate) const SETTLE_MS: u64 = 200;
@@ -265,9 +261,8 @@ impl Lane {
     }
 
     fn back_off(&mut self, at_least_ms: u64, io: &impl Io) {
-        let doubled_ms = BACK_OFF_MS << self.failures_count.min(8);
+        let pause_ms = back_off::pause_ms(self.failures_count).max(at_least_ms);
         self.failures_count += 1;
-        let pause_ms = doubled_ms.min(BACK_OFF_MOST_MS).max(at_least_ms);
         self.state = State::BackOff { until: io.now().plus_ms(pause_ms) };
     }
 
@@ -391,11 +386,7 @@ impl Lane {
         }
         self.received.drain(..at);
         if let Some(text) = fault {
-            count(&shared.counters.bad_input_count, 1);
-            shared.deliveries.event(Event::Log {
-                level: crate::event::LogLevel::Warn,
-                text: format!("connection to {} closed: it sent {text}", self.address),
-            });
+            shared.accuse(format_args!("to {}", self.address), &text);
             self.lost(conn, shared, io);
             return Ask::Nothing;
         }
@@ -449,7 +440,7 @@ impl Lane {
         if self.is_waiting_for_answer() || !self.writing.is_empty() {
             count(&shared.counters.connections_lost_count, 1);
         }
-        if io.now().ms_since(self.opened) > BACK_OFF_MOST_MS {
+        if io.now().ms_since(self.opened) > back_off::MOST_MS {
             // It worked for long: this is no peer that accepts and closes in a circle.
             self.failures_count = 0;
         }

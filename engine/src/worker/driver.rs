@@ -83,9 +83,6 @@ impl DriverSettings {
     /// The next random number of the seed (SplitMix64).
     pub(crate) const fn random(&mut self) -> u64 {
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.seed;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        ringtribe_wire::native::mix(self.seed)
     }
 }

@@ -91,22 +91,16 @@ impl WorkerCore {
                 if worker == self.index {
                     let read = std::mem::take(&mut greeting.read);
                     self.hello(conn, peer, &read, io);
-                } else if greeting.moving_to.is_none() {
+                } else {
                     greeting.moving_to = Some(worker);
                     io.pause_receive(conn);
-                } else {
-                    self.broken(conn, peer, "bytes behind its hello before the answer", io);
                 }
             }
         }
     }
 
     pub(super) fn broken(&mut self, conn: ConnId, peer: SocketAddr, text: &str, io: &mut impl Io) {
-        count(&self.shared.counters.bad_input_count, 1);
-        self.shared.deliveries.event(Event::Log {
-            level: LogLevel::Warn,
-            text: format!("connection from {peer} closed: it sent {text}"),
-        });
+        self.shared.accuse(format_args!("from {peer}"), text);
         self.leave(conn, true, io);
     }
 
@@ -172,9 +166,7 @@ impl WorkerCore {
         self.shared.deliveries.push(&mut self.items);
         if let Err(text) = &result {
             stream.end(text);
-            count(&self.shared.counters.bad_input_count, 1);
-            let text = format!("connection from {peer} closed: it sent {text}");
-            self.shared.deliveries.event(Event::Log { level: LogLevel::Warn, text });
+            self.shared.accuse(format_args!("from {peer}"), text);
             // Not another byte of it is looked at; the reason goes out first.
             io.pause_receive(conn);
         }

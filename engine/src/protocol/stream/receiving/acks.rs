@@ -44,8 +44,7 @@ impl ReceiveStream {
     }
 
     pub(super) fn oldest_ms(&self, now: Instant) -> u32 {
-        let pending = self.unfinished.iter().find(|message| message.status.is_none());
-        let age_ms = pending.map_or(0, |message| now.ms_since(message.since));
+        let age_ms = self.oldest_since().map_or(0, |since| now.ms_since(since));
         u32::try_from(age_ms).unwrap_or(u32::MAX)
     }
 

@@ -32,6 +32,8 @@ use super::reservation::Reservation;
 const LEAST_WINDOW_BYTES: u64 = 256 << 10;
 /// Failed outcomes that a sender may leave unconfirmed.
 const UNCONFIRMED_LIMIT_COUNT: usize = 65_536;
+/// The length of a frame stands in its first bytes.
+const LENGTH_BYTES: usize = 4;
 /// Outcomes that nobody waits for are acknowledged after this at the latest.
 const QUIET_MS: u64 = 50;
 
@@ -281,16 +283,15 @@ impl ReceiveStream {
                 continue;
             };
             let have_bytes = partial.vec().len();
-            let want_bytes = match decoded(partial.vec())? {
-                Step::NeedMore { frame_bytes } => {
-                    frame_bytes.unwrap_or(ringtribe_wire::native::COMMON_BYTES)
-                }
+            let frame_bytes = match decoded(partial.vec())? {
+                Step::NeedMore { frame_bytes } => frame_bytes,
                 Step::Frame { .. } => return Err("a frame that was left over".into()),
             };
+            let want_bytes = frame_bytes.unwrap_or(LENGTH_BYTES);
             let take_bytes = bytes.len().min(want_bytes - have_bytes);
             partial.vec().extend_from_slice(&bytes[..take_bytes]);
             bytes = &bytes[take_bytes..];
-            if matches!(decoded(partial.vec())?, Step::NeedMore { .. }) {
+            if frame_bytes.is_none() || take_bytes < want_bytes - have_bytes {
                 self.partial = Some(partial);
                 continue;
             }

@@ -21,11 +21,7 @@ impl SendStream {
                 self.partial = partial;
             }
             Err(text) => {
-                count(&shared.counters.bad_input_count, 1);
-                shared.deliveries.event(Event::Log {
-                    level: LogLevel::Warn,
-                    text: format!("connection to {} closed: it sent {text}", self.entry.address),
-                });
+                shared.accuse(format_args!("to {}", self.entry.address), &text);
                 self.lost(conn, shared, io);
             }
         }
@@ -89,10 +85,7 @@ impl SendStream {
                 self.granted = self.granted.max(ack.granted);
                 self.hold_until(ack.received, shared);
                 // What failed and is not confirmed lies above this point.
-                if ack.applied > self.applied {
-                    self.applied = ack.applied;
-                    self.ended(0, ack.applied + 1, Status::Ok, shared);
-                }
+                self.applied_until(ack.applied, shared);
                 // The rest goes out again.
                 if !self.sent.is_empty() && self.next_write > 0 {
                     count(&shared.counters.resent_count, 1);
@@ -176,14 +169,11 @@ impl SendStream {
         else {
             return;
         };
-        let key = queued.message.manner.key.map_or(0, crate::ids::Key::to_wire);
+        let key = Key::to_wire(queued.message.manner.key);
         // The member counts the bytes of what it takes.
         self.end -= (native::DATA_BYTES + *to) as u64 - GAP_BYTES;
         *frame = What::Gap { refused: 1, key, cause: Status::TooBig };
-        if queued.message.mode == AckMode::None {
-            shared.undelivered(self.entry.id, Status::TooBig);
-        }
-        queued.end(Status::TooBig, shared);
+        self.fail(queued, Status::TooBig, shared);
     }
 
     /// The member's engine holds everything up to `received`: the resend copies go.
@@ -230,10 +220,7 @@ impl SendStream {
             }
             self.ended(first, first.saturating_add(u64::from(entry.count)), status, shared);
         }
-        if ack.applied > self.applied {
-            self.applied = ack.applied;
-            self.ended(0, ack.applied + 1, Status::Ok, shared);
-        }
+        self.applied_until(ack.applied, shared);
         while self.waiting.front().is_some_and(|waiting| waiting.phase.is_none()) {
             self.waiting.pop_front();
         }
@@ -243,6 +230,14 @@ impl SendStream {
         }
         self.granted = self.granted.max(ack.granted);
         Ok(())
+    }
+
+    /// What has no other outcome yet was accepted up to `applied`.
+    fn applied_until(&mut self, applied: u64, shared: &Shared) {
+        if applied > self.applied {
+            self.applied = applied;
+            self.ended(0, applied + 1, Status::Ok, shared);
+        }
     }
 
     /// The messages with numbers `from..to` have this outcome.

@@ -19,7 +19,7 @@ use ringtribe_wire::native::{
 use crate::buffer::{Buffer, BufferMut, Segment};
 use crate::directory::MemberEntry;
 use crate::event::{Event, LogLevel};
-use crate::ids::{BootId, Instant};
+use crate::ids::{BootId, Instant, Key};
 use crate::io::{ConnId, Errno, Evidence, Io, SendBatch};
 use crate::message::{AckMode, Message};
 use crate::phase::Phase;
@@ -303,7 +303,7 @@ impl SendStream {
         }
     }
 
-    /// A send has ended. Returns whether the lane should be pumped.
+    /// A send has ended.
     pub(crate) fn sent(
         &mut self,
         conn: ConnId,
@@ -360,28 +360,32 @@ impl SendStream {
         };
     }
 
+    /// A message will not arrive: it fails by name.
+    fn fail(&self, queued: Queued, status: Status, shared: &Shared) {
+        if queued.message.mode == AckMode::None && queued.message.outcome(queued.index).is_some() {
+            // It was written, and nobody learns any more whether it arrived.
+            shared.undelivered(self.entry.id, status);
+        }
+        queued.end(status, shared);
+    }
+
     /// The epoch has ended: everything fails by name.
     pub(crate) fn cut(&mut self, status: Status, shared: &Shared, io: &mut impl Io) {
         let mut missed_count = 0;
-        let mut fail = |queued: Queued| {
-            missed_count += 1;
-            if queued.message.mode == AckMode::None
-                && queued.message.outcome(queued.index).is_some()
-            {
-                // It was written, and nobody learns any more whether it arrived.
-                shared.undelivered(self.entry.id, status);
-            }
-            queued.end(status, shared);
-        };
         for sent in std::mem::take(&mut self.sent) {
             if let What::Last { queued, .. } = sent {
-                fail(queued);
+                self.fail(queued, status, shared);
+                missed_count += 1;
             }
         }
         if let Some(Chunked { queued, .. }) = self.chunked.take() {
-            fail(queued);
+            self.fail(queued, status, shared);
+            missed_count += 1;
         }
-        std::mem::take(&mut self.queue).into_iter().for_each(fail);
+        for queued in std::mem::take(&mut self.queue) {
+            self.fail(queued, status, shared);
+            missed_count += 1;
+        }
         for Waiting { message, .. } in std::mem::take(&mut self.waiting) {
             if let Some((message, index)) = message {
                 missed_count += 1;

@@ -158,7 +158,7 @@ impl SendStream {
             #[allow(clippy::cast_possible_truncation, reason = "maxMessageBytes is below 2 GB")]
             place: if from == 0 { whole_bytes as u32 } else { from as u32 },
             sequence,
-            key: message.manner.key.map_or(0, crate::ids::Key::to_wire),
+            key: Key::to_wire(message.manner.key),
         };
         heads.extend(head.encode(to - from, message.crc(from, to)));
         if to - from <= COPIED_BYTES {
