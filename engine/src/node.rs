@@ -467,7 +467,14 @@ impl Node {
         timeout: Duration,
         out: &mut Vec<Polled>,
     ) -> PollEnd {
-        self.inner.shared.deliveries.poll(class, room_bytes, most_count, timeout, out)
+        self.inner.shared.deliveries.poll(
+            class,
+            room_bytes,
+            most_count,
+            timeout,
+            || self.now(),
+            out,
+        )
     }
 
     /// What the node counts, by name.

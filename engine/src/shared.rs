@@ -92,6 +92,13 @@ impl Default for Bounds {
 }
 
 impl Bounds {
+    /// A worker or a whole node that does not run for so long, ms, stood still: others may have given
+    /// it up meanwhile, which they do after mcastDropTime at the earliest.
+    #[must_use]
+    pub const fn standstill_ms(&self) -> u64 {
+        self.drop_time_ms / 2
+    }
+
     /// The limits of the wire decoders.
     #[must_use]
     pub fn wire(&self) -> ringtribe_wire::Limits {
@@ -174,6 +181,9 @@ counters! {
     gaps_count,
     /// Times a worker noticed that it had stood still.
     standstills_count,
+    /// Received messages that no listener got because their sender had reported them as failed when
+    /// their epoch ended.
+    too_late_count,
     /// Hellos that were refused, by us or by a peer.
     refused_hellos_count,
     /// System calls of the workers that moved bytes or waited for them.
@@ -246,7 +256,11 @@ impl Shared {
     pub fn new(bounds: Bounds, boot_id: BootId, orders: Arc<dyn Orders>) -> Arc<Self> {
         Arc::new(Self {
             directory: Directory::new(boot_id, bounds.max_queue_bytes, bounds.worker_count),
-            deliveries: DeliveryQueue::new(bounds.max_receive_bytes, Arc::clone(&orders)),
+            deliveries: DeliveryQueue::new(
+                bounds.max_receive_bytes,
+                bounds.standstill_ms(),
+                Arc::clone(&orders),
+            ),
             lately: Lately::new(bounds.ack_timeout_ms),
             counters: Counters::default(),
             phases: Phases::new(&orders),

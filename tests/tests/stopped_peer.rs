@@ -24,6 +24,8 @@ const MESSAGE_BYTES: usize = 4 << 10;
 /// What a message costs in a queue beside its payload.
 const OVERHEAD_BYTES: usize = ringtribe::budget::MESSAGE_OVERHEAD_BYTES;
 const WITHIN: Duration = Duration::from_secs(40);
+/// Pollers of messages that a member has.
+const LISTENERS_COUNT: u64 = 2;
 
 /// Keys by their senders: two that wait, one that takes completions, one that asks for nothing, and
 /// one that speaks to B alone.
@@ -386,11 +388,10 @@ fn is_cut_and_comes_back(ack_ms: u64) {
     }
     println!("failed at C: {failed_counts:?}, of which were delivered after it went on: {late:?}");
     assert!(!failed_counts.is_empty(), "something failed by name");
-    // What its kernel held is not read; what its engine held already, for its one listener, may end.
-    // Before a worker noticed that it had stood still, nine of ten came late.
-    let (late_count, failed_count) =
-        (late.values().sum::<u64>(), failed_counts.values().sum::<u64>());
-    assert!(4 * late_count <= 3 * failed_count, "{late:?} of {failed_counts:?}");
+    // Neither what its kernel held nor what its engine did is delivered any more; what a poller had
+    // been given when the process stopped is with its listener, and one message each is given.
+    let late_count = late.values().sum::<u64>();
+    assert!(late_count <= LISTENERS_COUNT, "{late:?} of {failed_counts:?}");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(super) struct Line {
     pub(super) closed: bool,
     /// Its connection may hold more that was sent before it was lost.
     pub(super) held: bool,
+    /// Nothing is taken before its stream goes on: see [`super::standstill`].
+    pub(super) withheld: bool,
     pub(super) after: BTreeSet<LineId>,
 }
 
@@ -35,7 +37,11 @@ impl Line {
     }
 
     pub(super) fn may_become_ready(&self) -> bool {
-        !self.ready && self.taken_count == 0 && self.after.is_empty() && self.front().is_some()
+        !self.ready
+            && !self.withheld
+            && self.taken_count == 0
+            && self.after.is_empty()
+            && self.front().is_some()
     }
 }
 
@@ -56,6 +62,10 @@ pub(super) struct State {
     /// Queues of lines that went, to be used again.
     pub(super) spare: Vec<VecDeque<Place>>,
     pub(super) ready: VecDeque<Ready>,
+    /// What has no line, of streams that do not go on yet.
+    pub(super) withheld: VecDeque<Item>,
+    /// Those streams, and until when.
+    pub(super) withheld_until: BTreeMap<u64, Instant>,
     pub(super) replies: VecDeque<Item>,
     pub(super) events: VecDeque<Event>,
     /// Members whose announcement a reserved poller has taken, until it comes back.
@@ -78,11 +88,12 @@ impl State {
 
     /// Adds to a line; returns how many lines became ready.
     pub(super) fn add(&mut self, id: LineId, place: Place) -> usize {
-        let spare = &mut self.spare;
-        let line = self
-            .lines
-            .entry(id)
-            .or_insert_with(|| Line { queue: spare.pop().unwrap_or_default(), ..Line::default() });
+        let (spare, withheld) = (&mut self.spare, &self.withheld_until);
+        let line = self.lines.entry(id).or_insert_with(|| Line {
+            queue: spare.pop().unwrap_or_default(),
+            withheld: withheld.contains_key(&id.owner),
+            ..Line::default()
+        });
         line.queue.push_back(place);
         if !line.may_become_ready() {
             return 0;

@@ -6,17 +6,18 @@
 //! listener that waits for a reply cannot keep that reply from being delivered.
 
 mod lines;
+mod standstill;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant as WallInstant};
+use std::time::Duration;
 
 use lines::{Line, NO_LINE, Place, Ready, State};
 
 use crate::buffer::Buffer;
 use crate::event::{Event, LogLevel};
-use crate::ids::MemberId;
+use crate::ids::{Instant, MemberId};
 use crate::io::ConnId;
 use crate::order::{Order, Orders};
 use crate::protocol::stream::{Reservation, StreamOutcomes};
@@ -207,6 +208,12 @@ pub struct DeliveryQueue {
     reserved: Condvar,
     used_bytes: AtomicUsize,
     limit_bytes: usize,
+    /// When anything of this node last ran, ns; 0 before it did.
+    beat_ns: AtomicU64,
+    /// Who does not run for so long stood still.
+    still_ms: u64,
+    /// Streams of which something may be withheld.
+    withheld_count: AtomicUsize,
     orders: Arc<dyn Orders>,
     /// Deliveries taken and outcomes by kind, for statistics.
     pub delivered_count: AtomicU64,
@@ -223,9 +230,10 @@ impl std::fmt::Debug for DeliveryQueue {
 }
 
 impl DeliveryQueue {
-    /// An empty queue. Receiving is held back while more than `limit_bytes` wait for outcomes.
+    /// An empty queue. Receiving is held back while more than `limit_bytes` wait for outcomes. A node
+    /// that does not run for `still_ms` stood still.
     #[must_use]
-    pub fn new(limit_bytes: usize, orders: Arc<dyn Orders>) -> Arc<Self> {
+    pub fn new(limit_bytes: usize, still_ms: u64, orders: Arc<dyn Orders>) -> Arc<Self> {
         let mut state = State::default();
         state.lines.insert(NO_LINE, Line::default());
         Arc::new(Self {
@@ -234,6 +242,9 @@ impl DeliveryQueue {
             reserved: Condvar::new(),
             used_bytes: AtomicUsize::new(0),
             limit_bytes,
+            beat_ns: AtomicU64::new(0),
+            still_ms,
+            withheld_count: AtomicUsize::new(0),
             orders,
             delivered_count: AtomicU64::new(0),
             failed_count: AtomicU64::new(0),
@@ -303,6 +314,7 @@ impl DeliveryQueue {
             if let Origin::Connection { load, .. } = &item.origin {
                 load.undelivered_bytes.fetch_add(bytes, Ordering::Relaxed);
             }
+            let Some(item) = state.withhold_newcomer(item) else { continue };
             if item.reply {
                 state.replies.push_back(item);
                 reserved = true;
@@ -365,35 +377,42 @@ impl DeliveryQueue {
     }
 
     /// Takes what is there for a poller of `class` without waiting: messages of one line that fit
-    /// `room_bytes` together, at most `most_count`, or one other message; or events.
+    /// `room_bytes` together, at most `most_count`, or one other message; or events. `now` is on the
+    /// node's scale.
     pub fn try_poll(
         self: &Arc<Self>,
         class: PollerClass,
         room_bytes: usize,
         most_count: usize,
+        now: Instant,
         out: &mut Vec<Polled>,
     ) -> Option<PollEnd> {
         let mut state = self.state();
+        self.look(&mut state, now);
         self.take(&mut state, class, room_bytes, most_count, out)
     }
 
-    /// As [`Self::try_poll`], waiting up to `timeout` for something to come.
+    /// As [`Self::try_poll`], waiting up to `timeout` for something to come. `clock` tells the time
+    /// on the node's scale.
     pub fn poll(
         self: &Arc<Self>,
         class: PollerClass,
         room_bytes: usize,
         most_count: usize,
         timeout: Duration,
+        clock: impl Fn() -> Instant,
         out: &mut Vec<Polled>,
     ) -> PollEnd {
-        let deadline = WallInstant::now() + timeout;
+        let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let deadline_ns = clock().0.saturating_add(timeout_ns);
         let mut state = self.state();
         loop {
+            let now = clock();
+            self.look(&mut state, now);
             if let Some(end) = self.take(&mut state, class, room_bytes, most_count, out) {
                 return end;
             }
-            let now = WallInstant::now();
-            if now >= deadline {
+            if now.0 >= deadline_ns {
                 return PollEnd::TimedOut;
             }
             let condition = match class {
@@ -407,7 +426,7 @@ impl DeliveryQueue {
                 }
             };
             state = condition
-                .wait_timeout(state, deadline - now)
+                .wait_timeout(state, Duration::from_nanos(deadline_ns - now.0))
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
             match class {

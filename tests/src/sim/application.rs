@@ -25,10 +25,16 @@ impl World {
         };
         let mut taken = Vec::new();
         let deliveries = Arc::clone(&running.shared.deliveries);
-        while deliveries.try_poll(PollerClass::Reserved, 1 << 30, 8, &mut taken).is_some() {}
+        while deliveries
+            .try_poll(PollerClass::Reserved, 1 << 30, 8, Instant(now), &mut taken)
+            .is_some()
+        {}
         while running.listeners.len() < POLLERS_COUNT {
             let before = taken.len();
-            if deliveries.try_poll(PollerClass::General, 1 << 30, 8, &mut taken).is_none() {
+            if deliveries
+                .try_poll(PollerClass::General, 1 << 30, 8, Instant(now), &mut taken)
+                .is_none()
+            {
                 break;
             }
             let batch: Vec<Delivery> = taken

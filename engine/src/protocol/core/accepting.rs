@@ -6,11 +6,17 @@ impl WorkerCore {
     /// Notices that this worker stood still, as that of a stopped process does. Those who gave it up
     /// meanwhile have reported what its connections still hold as failed, so not a byte of that may
     /// be delivered: every stream begins with a new hello. Who has not given it up goes on where the
-    /// engine stopped.
+    /// engine stopped. What was received before and not delivered waits for that hello as well.
     pub(super) fn look(&mut self, io: &mut impl Io) {
         let now = io.now();
+        self.shared.deliveries.beat(now);
+        for stream in self.shared.deliveries.overdue(now) {
+            if let Some(stream) = self.inbound.get(stream) {
+                stream.drop_failed(&self.shared);
+            }
+        }
         let still_ms = now.ms_since(std::mem::replace(&mut self.looked, now));
-        if still_ms < self.shared.bounds.drop_time_ms / 2 || self.streams_count == 0 {
+        if still_ms < self.shared.bounds.standstill_ms() || self.streams_count == 0 {
             return;
         }
         count(&self.shared.counters.standstills_count, 1);
@@ -25,19 +31,25 @@ impl WorkerCore {
     /// Closes the connections of all streams from members.
     fn close_streams(&mut self, reset: bool, io: &mut impl Io) {
         let now = io.now();
-        let streams: Vec<(ConnId, u64)> = self
+        let streams: Vec<(ConnId, Option<u64>)> = self
             .conns
             .iter()
             .filter_map(|(conn, role)| match role {
-                Role::Stream(number) => Some((*conn, *number)),
+                Role::Stream(number) => Some((*conn, Some(*number))),
+                // A hello from before would be taken for one of now.
+                Role::Greeting(greeting) if reset && !greeting.read.is_empty() => {
+                    Some((*conn, None))
+                }
                 _ => None,
             })
             .collect();
         for (conn, number) in streams {
-            if let Some(stream) = self.inbound.get(number) {
-                stream.detach(now);
+            if let Some(number) = number {
+                if let Some(stream) = self.inbound.get(number) {
+                    stream.detach(now);
+                }
+                self.watch(number);
             }
-            self.watch(number);
             self.leave(conn, reset, io);
         }
     }

@@ -484,9 +484,11 @@ impl Core for WorkerCore {
 
     fn next_deadline(&self) -> Option<Instant> {
         let due = self.dues.peek().map(|Reverse((due, _))| *due);
-        // A stream is looked at now and then, so that standing still is noticed.
-        let pulse = self.looked.plus_ms(self.shared.bounds.drop_time_ms / 4);
-        let pulse = (self.streams_count > 0).then_some(pulse);
+        // A stream is looked at now and then, so that standing still is noticed; so is what waits for
+        // a listener, which may have come on streams that are gone.
+        let pulse = self.looked.plus_ms(self.shared.bounds.standstill_ms() / 2);
+        let watched = self.streams_count > 0 || !self.shared.deliveries.is_idle();
+        let pulse = watched.then_some(pulse);
         due.into_iter().chain(pulse).min()
     }
 

@@ -25,8 +25,13 @@ struct State {
 }
 
 impl StreamOutcomes {
-    pub(super) fn new(worker: u16, stream: u64) -> Self {
+    pub(crate) fn new(worker: u16, stream: u64) -> Self {
         Self { worker, stream, state: Mutex::default() }
+    }
+
+    /// Number of the stream in its node.
+    pub(crate) fn stream(&self) -> u64 {
+        self.stream
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -46,7 +51,7 @@ impl StreamOutcomes {
     }
 
     /// Takes what there is into `taken`, which is empty.
-    pub(super) fn take(&self, taken: &mut Vec<(u64, Status)>) {
+    pub(crate) fn take(&self, taken: &mut Vec<(u64, Status)>) {
         let mut state = self.state();
         state.told = false;
         std::mem::swap(&mut state.list, taken);

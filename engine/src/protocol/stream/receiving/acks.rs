@@ -81,6 +81,7 @@ impl ReceiveStream {
         self.raise_limit(shared);
         self.pop_finished();
         self.unsaid_bytes = 0;
+        self.said = self.received;
         let from = self.report_from.take();
         let applied = from.unwrap_or_else(|| self.applied());
         let mut entries = std::mem::take(&mut self.entries);

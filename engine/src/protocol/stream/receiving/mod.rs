@@ -76,6 +76,8 @@ pub(crate) struct ReceiveStream {
     package: Arc<[u8]>,
     partial: Option<BufferMut>,
     received: u64,
+    /// What an ack of this epoch has said of it.
+    said: u64,
     /// Bytes as the credit counts them: that came, that are done with, that may come.
     counted_bytes: u64,
     finished_bytes: u64,
@@ -126,6 +128,7 @@ impl ReceiveStream {
             package: hello.member_package.into(),
             partial: None,
             received: 0,
+            said: 0,
             counted_bytes: 0,
             finished_bytes: 0,
             limit_bytes: 0,
@@ -184,7 +187,10 @@ impl ReceiveStream {
         let former = self.conn.replace(conn);
         if Epoch(hello.epoch) > self.epoch {
             self.begin(Epoch(hello.epoch), shared);
+        } else {
+            shared.deliveries.go_on(self.number);
         }
+        self.said = self.received;
         self.peer = peer;
         self.idle_since = None;
         if *self.package != *hello.member_package {
@@ -227,9 +233,11 @@ impl ReceiveStream {
     /// What belongs to the former epoch ends; what is with pollers goes on there.
     fn begin(&mut self, epoch: Epoch, shared: &Shared) {
         self.drop_open(shared);
+        self.drop_failed(shared);
         self.given_up = false;
         self.epoch = epoch;
         self.received = 0;
+        self.said = 0;
         self.counted_bytes = 0;
         self.finished_bytes = 0;
         self.limit_bytes = 0;
@@ -237,6 +245,12 @@ impl ReceiveStream {
         self.unfinished.clear();
         self.unconfirmed.clear();
         self.outcomes = Arc::new(StreamOutcomes::new(self.worker, self.number));
+    }
+
+    /// Its sender has reported what it was not told of as failed: no listener gets it any more.
+    pub(crate) fn drop_failed(&self, shared: &Shared) {
+        let dropped_count = shared.deliveries.end_epoch(self.number, self.said);
+        count(&shared.counters.too_late_count, dropped_count);
     }
 
     /// An unfinished message will never be whole.
