@@ -326,6 +326,12 @@ impl Directory {
         self.read().by_identity.len()
     }
 
+    /// Incarnations that are remembered because an epoch of the link to them ended.
+    #[must_use]
+    pub fn cut_count(&self) -> usize {
+        self.read().cut.len()
+    }
+
     /// All entries, in no promised order.
     #[must_use]
     pub fn entries(&self) -> Vec<Arc<MemberEntry>> {

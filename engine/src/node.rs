@@ -482,6 +482,7 @@ impl Node {
         let queued: usize =
             self.members().iter().map(|entry| entry.budget.used_and_most_bytes().0).sum();
         list.push(("queued_bytes", queued as u64));
+        list.extend(shared.held());
         list.extend(self.inner.control.counters());
         list
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::delivery::DeliveryQueue;
 use crate::directory::{Directory, Identity, Incarnation, MemberEntry};
 use crate::event::{Event, LogLevel};
+use crate::gauges::WorkerGauges;
 use crate::gaps::Gaps;
 use crate::ids::{BootId, Instant};
 use crate::joins::Joins;
@@ -202,6 +203,8 @@ pub struct Shared {
     pub lately: Lately,
     /// Counters.
     pub counters: Counters,
+    /// What each worker holds.
+    pub gauges: Box<[WorkerGauges]>,
     /// The join barrier.
     pub(crate) phases: Phases,
     /// Room for messages that come in several frames.
@@ -249,6 +252,7 @@ impl Shared {
             deliveries: DeliveryQueue::new(bounds.max_receive_bytes, Arc::clone(&orders)),
             lately: Lately::new(bounds.ack_timeout_ms),
             counters: Counters::default(),
+            gauges: (0..bounds.worker_count).map(|_| WorkerGauges::default()).collect(),
             phases: Phases::new(&orders),
             reservations: Reservations::new(bounds.max_receive_bytes, Arc::clone(&orders)),
             gaps: Gaps::default(),

@@ -91,6 +91,11 @@ impl Inbound {
         }
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
     /// Since when the oldest message of all streams waits for its outcome.
     pub(super) fn oldest_since(&self) -> Option<Instant> {
         self.by_number.values().filter_map(ReceiveStream::oldest_since).min()
