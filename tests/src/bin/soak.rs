@@ -3,7 +3,8 @@
 //!
 //! `soak [--minutes N] [--backend ring|epoll|both] [--java] [--rate N] [--json]`: members on loopback,
 //! each a process (with `--java` a JVM); says what was found every ten minutes and at the end, and
-//! leaves its samples in `target/run`. `soak member ID RATE NAME=VALUE ...` is a member.
+//! leaves its samples in `target/run/soak`. `--class-path` names Java programs that were built before.
+//! `soak member ID RATE NAME=VALUE ...` is a member.
 
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -89,7 +90,7 @@ fn soak(name: String, program: Program, minutes: f64, rate: u32, directory: Path
             after: Duration::from_secs(4),
             sample: Duration::from_secs(5),
         },
-        Program::Java => Pace {
+        Program::Java { .. } => Pace {
             full: Duration::from_secs(15),
             after: Duration::from_secs(8),
             sample: Duration::from_secs(7),
@@ -118,8 +119,14 @@ fn orchestrate(arguments: &[String]) -> Result<bool, String> {
     let directory = build::run_directory().join("soak");
     std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     let programs: Vec<(String, Program)> = if arguments.iter().any(|word| word == "--java") {
-        build::everything()?;
-        vec![("java".into(), Program::Java)]
+        let class_path = match text(arguments, "--class-path") {
+            Some(given) => given.to_owned(),
+            None => {
+                build::everything()?;
+                build::class_path()
+            }
+        };
+        vec![("java".into(), Program::Java { class_path })]
     } else {
         let backends: &[&'static str] = match text(arguments, "--backend").unwrap_or("both") {
             "ring" => &["io_uring"],

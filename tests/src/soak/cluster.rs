@@ -6,7 +6,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::sample::{self, Figures};
-use crate::build::java;
 use crate::process::Process;
 
 /// Members that live through everything.
@@ -29,7 +28,10 @@ pub enum Program {
         backend: &'static str,
     },
     /// A JVM each, with a channel of Tribes on Ringtribe.
-    Java,
+    Java {
+        /// Where the programs are.
+        class_path: String,
+    },
 }
 
 /// How to run a cluster.
@@ -74,11 +76,15 @@ impl Setup {
                 ]);
                 command
             }
-            Program::Java => {
-                let mut command = java();
-                // The last one counts.
-                command.env("JDK_JAVA_OPTIONS", "-Xmx128m");
-                command.arg("org.ringtribe.test.SoakPeer").args([
+            Program::Java { class_path } => {
+                let mut command = Command::new("java");
+                command.args([
+                    "-Xmx128m",
+                    "-XX:+UseSerialGC",
+                    "-XX:-UseDynamicNumberOfCompilerThreads",
+                ]);
+                command.arg("-Djava.net.preferIPv4Stack=true");
+                command.args(["-cp", class_path, "org.ringtribe.test.SoakPeer"]).args([
                     "flavour=ringtribe".into(),
                     format!("mcast={mcast}"),
                     format!("port={port}"),

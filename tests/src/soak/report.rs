@@ -28,13 +28,6 @@ pub const COMES_BACK: &[&str] = &[
     "linked_members_count",
     "directory_members_count",
     "buffers_used_bytes",
-    "kept_streams_count",
-    "deadlines_count",
-    "heap_kib",
-    "classes",
-    "java_threads",
-    "direct_kib",
-    "direct_buffers",
 ];
 
 /// What is measured by its slope.
@@ -42,11 +35,15 @@ const SLOPES: &[&str] = &[
     "rss_kib",
     "pss_kib",
     "anonymous_kib",
+    "descriptors",
+    "threads",
     "heap_kib",
     "metaspace_kib",
     "code_kib",
     "classes",
+    "java_threads",
     "direct_kib",
+    "direct_buffers",
     "buffers_used_bytes",
     "buffers_idle_bytes",
     "remembered_lives_count",
@@ -56,7 +53,23 @@ const SLOPES: &[&str] = &[
     "deadlines_count",
 ];
 /// Those of them that must be flat.
-const FLAT: &[&str] = &["rss_kib", "pss_kib", "anonymous_kib", "heap_kib", "direct_kib"];
+const FLAT: &[&str] = &[
+    "rss_kib",
+    "pss_kib",
+    "anonymous_kib",
+    "descriptors",
+    "threads",
+    "heap_kib",
+    "metaspace_kib",
+    "classes",
+    "java_threads",
+    "direct_kib",
+    "direct_buffers",
+    "buffers_used_bytes",
+    "buffers_idle_bytes",
+    "kept_streams_count",
+    "deadlines_count",
+];
 
 /// What would break a promise, as the members count it.
 const BROKEN: &[&str] = &["app_lost", "app_duplicates", "app_disorder", "app_damaged"];
@@ -164,6 +177,7 @@ impl Verdict {
         end_s: f64,
     ) {
         let mut words = Vec::new();
+        let is_java = samples.iter().any(|sample| sample.figures.contains_key("java_threads"));
         for figure in COMES_BACK {
             let points = series(samples, place, figure, |sample| sample.phase == phase);
             let early = most(&points, end_s * 0.25, end_s * 0.5);
@@ -172,9 +186,13 @@ impl Verdict {
             self.note(member, figure, &format!("{phase} second_quarter"), early);
             self.note(member, figure, &format!("{phase} last_quarter"), late);
             words.push(format!("{figure} {early}/{late}"));
-            // Heaps breathe; their slope is judged. Under load buffers are on the way.
-            let is_counted = *figure != "heap_kib"
-                && (phase == "quiet" || matches!(*figure, "descriptors" | "threads"));
+            // Under load buffers and connections are on the way. A JVM has as many threads as it
+            // needed lately: their slope is judged.
+            let is_counted = if is_java {
+                phase == "quiet" && *figure != "threads"
+            } else {
+                phase == "quiet" || matches!(*figure, "descriptors" | "threads")
+            };
             if is_counted && late > early {
                 self.complaints.push(format!(
                     "{member}: {figure} {phase}: {late} in the last quarter, {early} in the second"
