@@ -125,9 +125,10 @@ impl Inbound {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use ringtribe_wire::native::LaneClass;
+    use ringtribe_wire::native::{DataHead, LaneClass, crc32c, flags};
 
     use super::*;
+    use crate::delivery::Origin;
     use crate::directory::{Identity, Incarnation};
     use crate::order::{Order, Orders};
     use crate::shared::Bounds;
@@ -198,5 +199,38 @@ mod tests {
         begin(&mut inbound, 5, most_ms + 1);
         let kept: Vec<u8> = lives(&inbound);
         assert_eq!(kept, [3, 4, 5]);
+    }
+
+    #[test]
+    fn a_failure_that_its_sender_does_not_live_to_learn_keeps_nothing() {
+        let orders = Arc::new(NoOrders::default());
+        let shared = Shared::new(Bounds::default(), BootId([99; 16]), Arc::clone(&orders) as _);
+        let (crew, mut inbound) = (Crew::default(), Inbound::default());
+        let (peer, conn) = (SocketAddr::from(([127, 0, 0, 1], 4000)), ConnId { slot: 0, generation: 1 });
+        let taken = inbound.hello(&hello(1), conn, peer, 0, &crew, &shared, Instant(0));
+        let stream = inbound.get(taken.expect("taken").number).expect("known");
+        let head = DataHead {
+            flags: flags::FIRST | flags::LAST | flags::WANT_APPLIED,
+            place: 4,
+            sequence: 1,
+            key: 0,
+        };
+        let mut bytes = head.encode(4, crc32c(0, b"body")).to_vec();
+        bytes.extend_from_slice(b"body");
+        let (mut items, mut asked) = (Vec::new(), Vec::new());
+        let received = stream.received(&bytes, &mut items, &mut asked, &shared, Instant(0));
+        received.expect("a whole frame");
+        stream.detach(Instant(0));
+        assert!(!stream.is_idle(), "its listener runs");
+        let Some(Origin::Stream { sequence, outcomes, .. }) = items.pop().map(|item| item.origin)
+        else {
+            panic!("a message of a stream");
+        };
+        outcomes.ended(sequence, Status::RemoteFailed, true, &*orders);
+        for ms in [50, 100, 150] {
+            stream.look(Instant(0).plus_ms(ms), &shared);
+        }
+        assert_eq!(stream.deadline(), None, "nothing is left to look for");
+        assert!(stream.is_idle());
     }
 }

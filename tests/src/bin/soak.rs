@@ -38,11 +38,15 @@ fn member(arguments: &[String]) -> Result<(), String> {
         Application::start(id, rate, &settings.ok_or("settings are NAME=VALUE")?)?;
     println!("> started port={port}");
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-        let done = match line.split_once(" count=") {
-            Some(("members", count)) => count
+        let done = match line.split_once('=') {
+            Some(("members count", count)) => count
                 .parse()
                 .map_err(|error| format!("{count}: {error}"))
                 .and_then(|count| application.await_members(count)),
+            Some(("received more", count)) => count
+                .parse()
+                .map_err(|error| format!("{count}: {error}"))
+                .and_then(|count| application.await_received(count)),
             _ => match line.as_str() {
                 "stats" => {
                     println!("> {}", application.figures());

@@ -183,6 +183,17 @@ impl Application {
         self.wait("members", |_| self.node.members().len() == wanted)
     }
 
+    /// Waits until so many more messages have come.
+    ///
+    /// # Errors
+    /// They do not come in time.
+    pub fn await_received(&self, more: u64) -> Result<(), String> {
+        let received =
+            |state: &State| state.counts.get("received").copied().unwrap_or_default();
+        let wanted = received(&lock(&self.state.0)) + more;
+        self.wait("messages", |state| received(state) >= wanted)
+    }
+
     fn wait(&self, what: &str, is_so: impl Fn(&State) -> bool) -> Result<(), String> {
         let until = Instant::now() + WITHIN;
         let mut state = lock(&self.state.0);

@@ -72,7 +72,7 @@ const FLAT: &[&str] = &[
 ];
 
 /// What would break a promise, as the members count it.
-const BROKEN: &[&str] = &["app_lost", "app_duplicates", "app_disorder", "app_damaged"];
+pub const BROKEN: &[&str] = &["app_lost", "app_duplicates", "app_disorder", "app_damaged"];
 
 /// What a run says.
 #[derive(Debug, Default)]
