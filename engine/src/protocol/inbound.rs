@@ -206,7 +206,8 @@ mod tests {
         let orders = Arc::new(NoOrders::default());
         let shared = Shared::new(Bounds::default(), BootId([99; 16]), Arc::clone(&orders) as _);
         let (crew, mut inbound) = (Crew::default(), Inbound::default());
-        let (peer, conn) = (SocketAddr::from(([127, 0, 0, 1], 4000)), ConnId { slot: 0, generation: 1 });
+        let (peer, conn) =
+            (SocketAddr::from(([127, 0, 0, 1], 4000)), ConnId { slot: 0, generation: 1 });
         let taken = inbound.hello(&hello(1), conn, peer, 0, &crew, &shared, Instant(0));
         let stream = inbound.get(taken.expect("taken").number).expect("known");
         let head = DataHead {

@@ -188,8 +188,7 @@ impl Application {
     /// # Errors
     /// They do not come in time.
     pub fn await_received(&self, more: u64) -> Result<(), String> {
-        let received =
-            |state: &State| state.counts.get("received").copied().unwrap_or_default();
+        let received = |state: &State| state.counts.get("received").copied().unwrap_or_default();
         let wanted = received(&lock(&self.state.0)) + more;
         self.wait("messages", |state| received(state) >= wanted)
     }
