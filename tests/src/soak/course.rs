@@ -34,14 +34,32 @@ pub struct Record {
 struct Table {
     file: BufWriter<File>,
     columns: Vec<String>,
+    /// Until the first cycle has shown which figures there are.
+    held: Vec<Sample>,
 }
 
 impl Table {
     fn write(&mut self, sample: &Sample) -> std::io::Result<()> {
         if self.columns.is_empty() {
-            self.columns = sample.figures.keys().cloned().collect();
-            writeln!(self.file, "at_s,place,phase,{}", self.columns.join(","))?;
+            self.held.push(sample.clone());
+            return if sample.phase == "quiet" { self.begin() } else { Ok(()) };
         }
+        self.line(sample)?;
+        self.file.flush()
+    }
+
+    fn begin(&mut self) -> std::io::Result<()> {
+        let names: BTreeSet<&String> =
+            self.held.iter().flat_map(|sample| sample.figures.keys()).collect();
+        self.columns = names.into_iter().cloned().collect();
+        writeln!(self.file, "at_s,place,phase,{}", self.columns.join(","))?;
+        for sample in std::mem::take(&mut self.held) {
+            self.line(&sample)?;
+        }
+        self.file.flush()
+    }
+
+    fn line(&mut self, sample: &Sample) -> std::io::Result<()> {
         write!(self.file, "{:.1},{},{}", sample.at_s, sample.place, sample.phase)?;
         for column in &self.columns {
             match sample.figures.get(column) {
@@ -49,8 +67,7 @@ impl Table {
                 None => write!(self.file, ",")?,
             }
         }
-        writeln!(self.file)?;
-        self.file.flush()
+        writeln!(self.file)
     }
 }
 
@@ -73,7 +90,7 @@ pub fn run(
 ) -> Result<Record, String> {
     let path = cluster.setup().directory.join(format!("{}.csv", cluster.setup().name));
     let file = File::create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let table = Table { file: BufWriter::new(file), columns: Vec::new() };
+    let table = Table { file: BufWriter::new(file), columns: Vec::new(), held: Vec::new() };
     let mut run = Run { cluster, pace, record: Record::default(), table };
     for place in 0..STAYING_COUNT {
         run.cluster.join(place)?;

@@ -52,7 +52,8 @@ const SLOPES: &[&str] = &[
     "kept_streams_count",
     "deadlines_count",
 ];
-/// Those of them that must be flat.
+/// Those of them that must be flat. Idle buffers may fill their pool, and what is remembered of lives
+/// that ended has a bound of its own.
 const FLAT: &[&str] = &[
     "rss_kib",
     "pss_kib",
@@ -66,7 +67,6 @@ const FLAT: &[&str] = &[
     "direct_kib",
     "direct_buffers",
     "buffers_used_bytes",
-    "buffers_idle_bytes",
     "kept_streams_count",
     "deadlines_count",
 ];
