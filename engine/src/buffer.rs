@@ -11,8 +11,9 @@ use bytes::Bytes;
 
 /// Capacities of the pooled size classes, in bytes; what is larger is allocated for once.
 const CLASS_BYTES: [usize; 4] = [1 << 10, 4 << 10, 16 << 10, 64 << 10];
-/// Buffers a thread keeps of each class.
-const CACHED_COUNT: usize = 32;
+/// Buffers a thread keeps of each class: at most 544 KiB, since an application may have hundreds of
+/// threads that take messages. Of the large ones few: beside their copy an exchange costs nothing.
+const CACHED_COUNTS: [usize; CLASS_BYTES.len()] = [32, 32, 8, 4];
 /// Buffers the shared pool keeps of each class: at most 21 MiB in all.
 const SHARED_COUNT: usize = 256;
 
@@ -125,7 +126,7 @@ fn take(class: usize) -> Option<Arc<Room>> {
             let before = mine.len();
             if mine.is_empty() {
                 let mut pool = shared(class);
-                let keep = pool.len().saturating_sub(CACHED_COUNT / 2);
+                let keep = pool.len().saturating_sub(CACHED_COUNTS[class] / 2);
                 mine.extend(pool.drain(keep..));
             }
             let room = mine.pop();
@@ -144,13 +145,13 @@ fn put(class: usize, room: Arc<Room>) {
         let mine = &mut cached.rooms[class];
         let before = mine.len();
         mine.push(room);
-        if mine.len() > CACHED_COUNT {
+        if mine.len() > CACHED_COUNTS[class] {
             let mut pool = shared(class);
             let room = SHARED_COUNT.saturating_sub(pool.len());
-            let give = (CACHED_COUNT / 2).min(room);
+            let give = (CACHED_COUNTS[class] / 2).min(room);
             let keep = mine.len() - give;
             pool.extend(mine.drain(keep..));
-            mine.truncate(CACHED_COUNT);
+            mine.truncate(CACHED_COUNTS[class]);
         }
         let after = mine.len();
         cached.note(class, before, after);
@@ -283,6 +284,27 @@ mod tests {
         assert!(again.vec().is_empty());
         again.vec().push(1);
         assert_eq!(again.freeze().as_slice().as_ptr(), place);
+    }
+
+    #[test]
+    fn a_thread_keeps_little_and_what_it_keeps_is_counted() {
+        std::thread::spawn(|| {
+            for class_bytes in CLASS_BYTES {
+                let many: Vec<Buffer> =
+                    (0..100).map(|_| Buffer::copy_of(&vec![1; class_bytes])).collect();
+                assert!(used_and_idle_bytes().0 >= 100 * class_bytes, "they are held");
+                drop(many);
+            }
+            CACHED.with(|cached| {
+                let cached = cached.borrow();
+                let kept_bytes: usize =
+                    (0..4).map(|class| cached.rooms[class].len() * CLASS_BYTES[class]).sum();
+                assert_eq!(cached.bytes.load(Ordering::Relaxed), kept_bytes);
+                assert!((1..=544 << 10).contains(&kept_bytes), "{kept_bytes}");
+            });
+        })
+        .join()
+        .expect("no panic");
     }
 
     #[test]
