@@ -99,9 +99,9 @@ fn series(
         .collect()
 }
 
-fn most(points: &[(f64, f64)], from_s: f64, to_s: f64) -> Option<f64> {
+fn least(points: &[(f64, f64)], from_s: f64, to_s: f64) -> Option<f64> {
     let inside = points.iter().filter(|(at, _)| (from_s..to_s).contains(at));
-    inside.map(|(_, value)| *value).reduce(f64::max)
+    inside.map(|(_, value)| *value).reduce(f64::min)
 }
 
 /// Judges what was sampled; the first quarter is left out, in which memory warms up.
@@ -167,7 +167,8 @@ impl Verdict {
         self.figures.push((format!("{member} {figure} {what}").replace(' ', "."), value));
     }
 
-    /// Counts at the same place of the cycle: no more in the last quarter than in the second.
+    /// Counts at the same place of the cycle: no more in the last quarter than in the second. The
+    /// least of each is compared, since a heartbeat may be on its way in any sample.
     fn comes_back(
         &mut self,
         samples: &[Sample],
@@ -180,8 +181,8 @@ impl Verdict {
         let is_java = samples.iter().any(|sample| sample.figures.contains_key("java_threads"));
         for figure in COMES_BACK {
             let points = series(samples, place, figure, |sample| sample.phase == phase);
-            let early = most(&points, end_s * 0.25, end_s * 0.5);
-            let late = most(&points, end_s * 0.75, end_s + 1.0);
+            let early = least(&points, end_s * 0.25, end_s * 0.5);
+            let late = least(&points, end_s * 0.75, end_s + 1.0);
             let Some((early, late)) = early.zip(late) else { continue };
             self.note(member, figure, &format!("{phase} second_quarter"), early);
             self.note(member, figure, &format!("{phase} last_quarter"), late);
@@ -201,7 +202,7 @@ impl Verdict {
         }
         if !words.is_empty() {
             self.line(format!(
-                "{member}: most in the second / last quarter, {phase}: {}",
+                "{member}: least in the second / last quarter, {phase}: {}",
                 words.join(", ")
             ));
         }
