@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use ringtribe_wire::tribes::Member;
 
@@ -201,6 +202,8 @@ struct State {
     epochs: u64,
     /// Incarnations whose epoch ended, with what they missed; bounded.
     cut: BTreeMap<BootId, Arc<AtomicU64>>,
+    /// Members that membership dropped, and when; bounded.
+    gone: BTreeMap<Identity, Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -211,6 +214,10 @@ struct Slot {
 
 /// Most destinations at a time; a flood of forged members must not grow memory without bound.
 pub const MAX_MEMBERS_COUNT: usize = 4096;
+
+/// For so long a member that membership dropped is not entered by hand: who still sends to it means
+/// the one that went, and an entry made for him would stay for ever.
+const GONE_FOR: Duration = Duration::from_secs(60);
 
 impl Directory {
     /// The empty directory of the incarnation `here`, whose members get `budget_bytes` each
@@ -231,8 +238,52 @@ impl Directory {
         if let Some(entry) = self.find(identity) {
             return Some(entry);
         }
-        let address = identity.address()?;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.gone.remove(identity);
+        self.insert(&mut state, identity, package)
+    }
+
+    /// As [`Self::enter`], for a member that membership need not know.
+    ///
+    /// # Errors
+    /// [`Status::StaleMember`]: membership dropped it less than a minute ago;
+    /// [`Status::BadArgument`]: as [`Self::enter`].
+    pub fn enter_by_hand(
+        &self,
+        identity: &Identity,
+        package: &[u8],
+    ) -> Result<Arc<MemberEntry>, Status> {
+        if let Some(entry) = self.find(identity) {
+            return Ok(entry);
+        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.gone.get(identity).is_some_and(|since| since.elapsed() < GONE_FOR) {
+            return Err(Status::StaleMember);
+        }
+        self.insert(&mut state, identity, package).ok_or(Status::BadArgument)
+    }
+
+    /// Membership drops a member; to be told before [`Self::cut`].
+    pub fn went(&self, identity: &Identity) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.gone.retain(|_, since| since.elapsed() < GONE_FOR);
+        if state.gone.len() >= MAX_MEMBERS_COUNT {
+            state.gone.pop_first();
+        }
+        state.gone.insert(identity.clone(), Instant::now());
+    }
+
+    fn insert(
+        &self,
+        state: &mut State,
+        identity: &Identity,
+        package: &[u8],
+    ) -> Option<Arc<MemberEntry>> {
+        // Two may have looked at once.
+        if let Some(id) = state.by_identity.get(identity) {
+            return state.slots.get(id.index as usize)?.entry.clone();
+        }
+        let address = identity.address()?;
         let free = state.slots.iter().position(|slot| slot.entry.is_none());
         let index = free.unwrap_or(state.slots.len());
         if index == MAX_MEMBERS_COUNT {
@@ -326,6 +377,12 @@ impl Directory {
         self.read().by_identity.len()
     }
 
+    /// Incarnations that are remembered because an epoch of the link to them ended.
+    #[must_use]
+    pub fn cut_count(&self) -> usize {
+        self.read().cut.len()
+    }
+
     /// All entries, in no promised order.
     #[must_use]
     pub fn entries(&self) -> Vec<Arc<MemberEntry>> {
@@ -383,5 +440,38 @@ mod tests {
         assert!(directory.enter(&identity(70000), b"").is_none());
         let odd = Identity { host: vec![1, 2, 3], port: 1, unique_id: [0; 16] };
         assert!(directory.enter(&odd, b"").is_none());
+    }
+
+    #[test]
+    fn who_went_is_not_brought_back_by_a_message_to_him() {
+        let directory = Directory::new(BootId([7; 16]), 1000, 2);
+        let entry = directory.enter(&identity(4000), b"").expect("usable");
+        assert_eq!(directory.enter_by_hand(&identity(4000), b"").expect("known").id, entry.id);
+        directory.went(&identity(4000));
+        let _ = directory.cut(entry.id, Status::Cut);
+        let refused = directory.enter_by_hand(&identity(4000), b"").expect_err("it has gone");
+        assert_eq!((refused, directory.members_count()), (Status::StaleMember, 0));
+        assert!(directory.enter_by_hand(&identity(4001), b"").is_ok(), "nobody knew it");
+        // Membership sees it again.
+        let entry = directory.enter(&identity(4000), b"").expect("usable");
+        let _ = directory.cut(entry.id, Status::Cut);
+        assert!(directory.enter_by_hand(&identity(4000), b"").is_ok(), "it was not dropped");
+    }
+
+    #[test]
+    fn many_enter_one_member_once() {
+        let directory = Directory::new(BootId([7; 16]), 1000, 2);
+        for port in 4000..4200 {
+            let start = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        start.wait();
+                        assert!(directory.enter(&identity(port), b"").is_some());
+                    });
+                }
+            });
+        }
+        assert_eq!(directory.entries().len(), directory.members_count());
     }
 }

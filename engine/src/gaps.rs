@@ -28,6 +28,14 @@ struct State {
     epochs: BTreeMap<BootId, Epoch>,
 }
 
+impl Gaps {
+    /// Gaps that were told or wait for their member, and incarnations whose epochs are remembered.
+    pub(crate) fn remembered_counts(&self) -> (usize, usize) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.open.len() + state.unknown.len(), state.epochs.len())
+    }
+}
+
 impl Shared {
     /// Messages between this node and `member` were missed: at this node if `here`.
     pub fn gap(&self, member: MemberId, here: bool, messages_count: u64) {

@@ -14,6 +14,7 @@ pub mod epoll;
 pub mod error;
 pub mod event;
 pub mod gaps;
+pub mod gauges;
 pub mod ids;
 pub mod io;
 pub mod joins;

@@ -319,10 +319,11 @@ impl Node {
     /// The handle of a member, also of one that membership does not know (a static one).
     ///
     /// # Errors
-    /// [`Status::BadArgument`]: address or port cannot be connected to.
+    /// [`Status::BadArgument`]: address or port cannot be connected to. [`Status::StaleMember`]:
+    /// membership dropped it less than a minute ago.
     pub fn enter(&self, identity: &Identity, package: &[u8]) -> Result<MemberId, Status> {
-        let entered = self.inner.shared.directory.enter(identity, package);
-        entered.map(|entry| entry.id).ok_or(Status::BadArgument)
+        let entered = self.inner.shared.directory.enter_by_hand(identity, package);
+        entered.map(|entry| entry.id)
     }
 
     /// Drops a member that was entered by hand; what is queued for it fails by name.
@@ -489,6 +490,7 @@ impl Node {
         let queued: usize =
             self.members().iter().map(|entry| entry.budget.used_and_most_bytes().0).sum();
         list.push(("queued_bytes", queued as u64));
+        list.extend(shared.held());
         list.extend(self.inner.control.counters());
         list
     }

@@ -7,6 +7,7 @@ use crate::delivery::DeliveryQueue;
 use crate::directory::{Directory, Identity, Incarnation, MemberEntry};
 use crate::event::{Event, LogLevel};
 use crate::gaps::Gaps;
+use crate::gauges::WorkerGauges;
 use crate::ids::{BootId, Instant};
 use crate::joins::Joins;
 use crate::order::Orders;
@@ -212,6 +213,8 @@ pub struct Shared {
     pub lately: Lately,
     /// Counters.
     pub counters: Counters,
+    /// What each worker holds.
+    pub gauges: Box<[WorkerGauges]>,
     /// The join barrier.
     pub(crate) phases: Phases,
     /// Room for messages that come in several frames.
@@ -263,6 +266,7 @@ impl Shared {
             ),
             lately: Lately::new(bounds.ack_timeout_ms),
             counters: Counters::default(),
+            gauges: (0..bounds.worker_count).map(|_| WorkerGauges::default()).collect(),
             phases: Phases::new(&orders),
             reservations: Reservations::new(bounds.max_receive_bytes, Arc::clone(&orders)),
             gaps: Gaps::default(),

@@ -50,6 +50,7 @@ impl Shared {
             Output::Extension(block) => self.set_extension(block.into()),
             Output::Gone { identity, package, cause } => {
                 let Some(entry) = self.directory.find(&identity) else { return };
+                self.directory.went(&identity);
                 self.cut(entry.id, cause);
                 let (member, package) = (entry.id, package.into());
                 deliveries.event(Event::MemberGone { member, package, cause });

@@ -639,6 +639,13 @@ impl DeliveryQueue {
         }
     }
 
+    /// Lines that are open, or have something undelivered.
+    #[must_use]
+    pub fn lines_count(&self) -> usize {
+        // One stands there for ever.
+        self.state().lines.len() - 1
+    }
+
     /// Whether nothing is queued and nothing is out with pollers.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -10,6 +10,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::connections::{Conn, watched};
+use crate::gauges::Held;
 use crate::ids::{Instant, MemberId};
 use crate::io::{ConnId, Errno, Evidence, Io, IoEvent, SendBatch};
 use crate::worker::{Driver, DriverSettings, GENERATION_MASK, Table, Upcalls};
@@ -220,6 +221,10 @@ impl Driver for EpollIo {
 
     fn calls_count(&self) -> u64 {
         self.calls_count
+    }
+
+    fn held(&self) -> Held {
+        Held { connections_count: self.connections.len(), ..Held::default() }
     }
 
     fn features(&self) -> String {

@@ -154,6 +154,12 @@ impl Lately {
         Self { senders: Mutex::default(), window_ms: 2 * (ack_timeout_ms + 5_000) }
     }
 
+    /// How many senders are remembered.
+    #[must_use]
+    pub fn senders_count(&self) -> usize {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Starts to remember a connection whose first frame names `sender_id`. `number` must grow
     /// with each connection of this node.
     #[must_use]

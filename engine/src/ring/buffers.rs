@@ -46,6 +46,7 @@ pub(super) struct Buffers {
     count: u16,
     each_bytes: u32,
     tail: u16,
+    lent_count: usize,
 }
 
 /// One filled buffer, taken from the kernel until it is given back.
@@ -92,7 +93,7 @@ impl Buffers {
             )
         }
         .map_err(|error| RingError::System { doing: "registering receive buffers", error })?;
-        let mut buffers = Self { memory, entries, count, each_bytes, tail: 0 };
+        let mut buffers = Self { memory, entries, count, each_bytes, tail: 0, lent_count: 0 };
         for id in 0..count {
             buffers.offer(id);
         }
@@ -101,16 +102,23 @@ impl Buffers {
     }
 
     /// A completed receive filled the first `length_bytes` of buffer `id`.
-    pub(super) fn lend(&self, id: u16, length_bytes: usize) -> Lent {
+    pub(super) fn lend(&mut self, id: u16, length_bytes: usize) -> Lent {
         assert!(id < self.count && length_bytes <= self.each_bytes as usize, "kernel's own ids");
+        self.lent_count += 1;
         let at = usize::from(id) * self.each_bytes as usize;
         Lent { memory: Rc::clone(&self.memory), id, at, length_bytes }
     }
 
     /// Offers a buffer to the kernel again.
     pub(super) fn give_back(&mut self, lent: Lent) {
+        self.lent_count -= 1;
         self.offer(lent.id);
         self.publish();
+    }
+
+    /// Buffers that the kernel does not have.
+    pub(super) const fn lent_count(&self) -> usize {
+        self.lent_count
     }
 
     fn offer(&mut self, id: u16) {

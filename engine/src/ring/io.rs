@@ -13,6 +13,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::buffers::{Buffers, GROUP, Lent};
 use super::connections::{Conn, SendOp, Wanted};
 use super::setup::{RingError, make};
+use crate::gauges::Held;
 use crate::ids::{Instant, MemberId};
 use crate::io::{ConnId, Errno, Evidence, Io, IoEvent, QUIET_MS, SendBatch};
 use crate::worker::{Driver, DriverSettings, GENERATION_MASK, Table, Upcalls};
@@ -132,6 +133,8 @@ pub struct RingIo {
     events: VecDeque<OwnedEvent>,
     starved: Vec<ConnId>,
     completions: Vec<cqueue::Entry>,
+    /// Operations whose last completion has not come.
+    in_flight_count: usize,
     /// Sends since the last turn whose end alone is no reason to wake up.
     quiet_sends_count: usize,
     #[allow(clippy::vec_box, reason = "the header stays where the kernel reads it")]
@@ -169,6 +172,7 @@ impl RingIo {
             events: VecDeque::new(),
             starved: Vec::new(),
             completions: Vec::new(),
+            in_flight_count: 0,
             quiet_sends_count: 0,
             spare_sends: Vec::new(),
             upcalls,
@@ -186,6 +190,7 @@ impl RingIo {
     }
 
     fn submit(&mut self, entry: &squeue::Entry) {
+        self.in_flight_count += 1;
         // SAFETY: every entry is built in this file. Sends point into a box that its slot owns
         // until the final completion, receives use registered buffers, the bell's read points to
         // `bell_value`, which outlives the ring.
@@ -240,6 +245,7 @@ impl RingIo {
 
     fn completed(&mut self, completion: &cqueue::Entry) {
         let (kind, id) = untag(completion.user_data());
+        self.in_flight_count -= usize::from(!cqueue::more(completion.flags()));
         match kind {
             Some(Kind::Bell) => self.bell_armed = false,
             Some(Kind::Receive) => self.received(id, completion),
@@ -400,6 +406,14 @@ impl Driver for RingIo {
 
     fn calls_count(&self) -> u64 {
         self.counters.enters_count
+    }
+
+    fn held(&self) -> Held {
+        Held {
+            connections_count: self.connections.len(),
+            operations_count: self.in_flight_count,
+            buffers_count: self.buffers.lent_count(),
+        }
     }
 
     fn features(&self) -> String {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use crate::gauges::Held;
 use crate::ids::{Instant, MemberId};
 use crate::io::{ConnId, Evidence, Io, IoEvent};
 
@@ -26,6 +27,9 @@ pub trait Driver: Io + Sized {
 
     /// System calls so far that move bytes or wait for them.
     fn calls_count(&self) -> u64;
+
+    /// What it holds at this moment.
+    fn held(&self) -> Held;
 
     /// The backend with the kernel features in use; begins with `io_uring` or `epoll`.
     fn features(&self) -> String;

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::gauges::Held;
 use crate::ids::Instant;
 use crate::io::{Errno, Io, IoEvent};
 
@@ -33,6 +34,8 @@ pub trait Core {
     fn next_deadline(&self) -> Option<Instant>;
     /// Whether it has closed everything and the loop may end.
     fn is_finished(&self) -> bool;
+    /// Writes down what it and its driver hold, for whoever watches.
+    fn note(&self, held: Held);
 }
 
 /// What comes in through an inbox: orders, and connections that control opened or accepted.
@@ -97,6 +100,7 @@ pub fn run<C: Core, D: Driver>(
             if core.is_finished() {
                 return;
             }
+            core.note(io.held());
             let sleep = !io.has_events() && inbox.prepare_sleep();
             io.turn(if sleep { core.next_deadline() } else { Some(Instant(0)) });
             inbox.woke();

@@ -41,6 +41,11 @@ impl<T> Table<T> {
         self.slots[id.slot as usize].1.take()
     }
 
+    /// How many entries there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     pub(crate) fn ids(&self) -> Vec<ConnId> {
         (0_u32..)
             .zip(&self.slots)

@@ -121,7 +121,9 @@ impl WorkerCore {
         let shared = Arc::clone(&self.shared);
         let taken = greeting::check(&hello, &shared)
             .map_err(|refusal| (refusal, hello.epoch))
-            .and_then(|()| self.inbound.hello(&hello, conn, peer, self.index, &self.crew, &shared));
+            .and_then(|()| {
+                self.inbound.hello(&hello, conn, peer, self.index, &self.crew, &shared, io.now())
+            });
         match taken {
             Ok(taken) => {
                 if let Some(former) = taken.former {

@@ -17,6 +17,7 @@ use ringtribe_wire::native::{HelloStatus, LaneClass};
 use crate::delivery::Item;
 use crate::directory::MemberEntry;
 use crate::event::{Event, LogLevel};
+use crate::gauges::{Held, set};
 use crate::ids::{BootId, Instant, MemberId};
 use crate::io::{ConnId, Errno, Evidence, Io, IoEvent, SendBatch};
 use crate::message::Message;
@@ -494,6 +495,17 @@ impl Core for WorkerCore {
 
     fn is_finished(&self) -> bool {
         self.closing.is_some() && self.conns.is_empty()
+    }
+
+    fn note(&self, held: Held) {
+        let Some(gauges) = self.shared.gauges.get(usize::from(self.index)) else { return };
+        gauges.note(held);
+        set(&gauges.known_connections_count, self.conns.len());
+        set(&gauges.linked_members_count, self.peers.len());
+        set(&gauges.connecting_count, self.requests.len());
+        set(&gauges.kept_streams_count, self.inbound.len());
+        set(&gauges.deadlines_count, self.dues.len());
+        set(&gauges.orphans_count, self.orphans.len());
     }
 }
 

@@ -474,7 +474,8 @@ impl ReceiveStream {
             self.drop_open(shared);
             self.given_up = true;
         }
-        let more = !self.unfinished.is_empty() || (self.open.is_some() && self.conn.is_none());
+        // A failure that its sender did not live to learn is nothing to look for.
+        let more = self.oldest_since().is_some() || (self.open.is_some() && self.conn.is_none());
         self.next_look = more.then(|| now.plus_ms(QUIET_MS));
     }
 
@@ -485,7 +486,7 @@ impl ReceiveStream {
 
     /// Whether nothing of it is needed: no connection, and no message without an outcome.
     pub(crate) fn is_idle(&self) -> bool {
-        self.conn.is_none() && self.unfinished.is_empty()
+        self.conn.is_none() && self.oldest_since().is_none()
     }
 }
 

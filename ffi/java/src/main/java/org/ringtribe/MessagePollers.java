@@ -2,12 +2,17 @@ package org.ringtribe;
 
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
 
 /**
  * The threads that take messages and run listeners. The one that would leave nobody waiting starts
  * another before it runs a listener, so that listeners may wait for messages that come later; for
  * the same reason the last that waits never goes, however long it is idle.
+ *
+ * <p>Messages go round among those that wait, so none of them need be idle for long though one would
+ * do. Hence those go as well without which there was always somebody waiting, for the time after which
+ * an idle one goes.
  */
 final class MessagePollers {
 
@@ -22,6 +27,11 @@ final class MessagePollers {
     private final AtomicInteger count = new AtomicInteger();
     /** Those that run no listener. */
     private final AtomicInteger idle = new AtomicInteger();
+    /** Fewest of these since {@link #periodStart}. */
+    private final AtomicInteger leastIdle = new AtomicInteger(Integer.MAX_VALUE);
+    private final AtomicLong periodStart = new AtomicLong(System.nanoTime());
+    /** So many may go, since the last period did without them. */
+    private final AtomicInteger surplus = new AtomicInteger();
     private volatile boolean stopped;
 
     MessagePollers(Engine engine, int least, int most, long idleMillis, Engine.MessageHandler handler) {
@@ -72,9 +82,11 @@ final class MessagePollers {
             while (!stopped && !poller.isClosed()) {
                 Records records = poll(poller);
                 if (records != null) {
-                    if (idle.decrementAndGet() == 0) {
+                    int others = idle.decrementAndGet();
+                    if (others == 0) {
                         startOne();
                     }
+                    leastIdle.accumulateAndGet(others, Math::min);
                     try {
                         int index = 0;
                         while (records.advance()) {
@@ -84,6 +96,10 @@ final class MessagePollers {
                         idle.incrementAndGet();
                     }
                     idleSince = System.nanoTime();
+                    if (isSurplus(idleSince) && leave()) {
+                        left = true;
+                        return;
+                    }
                 } else if (System.nanoTime() - idleSince > idleNanos && leave()) {
                     left = true;
                     return;
@@ -105,6 +121,15 @@ final class MessagePollers {
             LockSupport.parkNanos(PAUSE_NANOS);
             return null;
         }
+    }
+
+    private boolean isSurplus(long now) {
+        long start = periodStart.get();
+        if (now - start > idleNanos && periodStart.compareAndSet(start, now)) {
+            // One waits in any case.
+            surplus.set(leastIdle.getAndSet(Integer.MAX_VALUE) - 1);
+        }
+        return decrementAbove(surplus, 0);
     }
 
     /** Whether this one may go: enough stay, and one of them waits. Of two that ask at once one stays. */

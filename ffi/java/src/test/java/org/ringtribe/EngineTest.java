@@ -29,6 +29,8 @@ class EngineTest {
         final BlockingQueue<byte[]> messages = new LinkedBlockingQueue<>();
         final BlockingQueue<Long> members = new LinkedBlockingQueue<>();
         final BlockingQueue<Integer> gone = new LinkedBlockingQueue<>();
+        /** Listeners of messages that begin with 14 wait for it. */
+        final CountDownLatch gate = new CountDownLatch(1);
         final Engine engine;
 
         Running(int mcastPort, byte id) throws Exception {
@@ -45,6 +47,9 @@ class EngineTest {
                 messages.add(bytes);
                 if (bytes.length > 0 && bytes[0] == 13) {
                     throw new IllegalStateException("asked to fail");
+                }
+                if (bytes.length > 0 && bytes[0] == 14) {
+                    gate.await();
                 }
             });
             engine.membership(Engine.RECEIVE);
@@ -141,6 +146,33 @@ class EngineTest {
         assertEquals(Status.STALE_MEMBER, statuses[0]);
         a.engine.close(1000);
         assertEquals(-Status.CLOSED, send(a, toB, new byte[1], 7, statuses));
+    }
+
+    @Test
+    void pollersThatABurstNeededGoThoughMessagesGoRoundAmongThem() throws Exception {
+        int mcastPort;
+        try (DatagramSocket socket = new DatagramSocket()) {
+            mcastPort = socket.getLocalPort();
+        }
+        Running a = new Running(mcastPort, (byte) 3);
+        Running b = new Running(mcastPort, (byte) 4);
+        long toB = take(a.members);
+        for (long key = 1; key <= 7; key++) {
+            assertEquals(0, a.engine.submit(new byte[] { 14 }, 1, 9, 1, new byte[16], new long[] { toB }, key, false,
+                    null, new int[1]));
+        }
+        for (int n = 0; n < 7; n++) {
+            take(b.messages);
+        }
+        assertEquals(8, b.engine.pollersCount(), "each waits in a listener, and one for what comes");
+        b.gate.countDown();
+        long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(WITHIN_SECONDS);
+        while (b.engine.pollersCount() > 2) {
+            assertTrue(System.nanoTime() < until, b.engine.pollersCount() + " pollers for one message at a time");
+            assertEquals(0, send(a, toB, new byte[1], 7, new int[1]));
+        }
+        a.engine.close(1000);
+        b.engine.close(1000);
     }
 
     @Test

@@ -28,11 +28,16 @@ public class RingtribeChannel extends GroupChannel {
         setMembershipService(new RingtribeMembership());
     }
 
-    /** {@inheritDoc} A stock MessageDispatchInterceptor, which loses the order, is replaced. */
+    /**
+     * {@inheritDoc} A stock MessageDispatchInterceptor, which loses the order, and a stock TcpFailureDetector,
+     * which takes who was started again for who was killed, are replaced.
+     */
     @Override
     public void addInterceptor(ChannelInterceptor interceptor) {
         if (interceptor.getClass() == MessageDispatchInterceptor.class) {
             super.addInterceptor(new RingtribeDispatchInterceptor((MessageDispatchInterceptor) interceptor));
+        } else if (interceptor.getClass() == TcpFailureDetector.class) {
+            super.addInterceptor(new RingtribeFailureDetector((TcpFailureDetector) interceptor));
         } else {
             super.addInterceptor(interceptor);
         }
@@ -42,7 +47,7 @@ public class RingtribeChannel extends GroupChannel {
     protected synchronized void setupDefaultStack() throws ChannelException {
         if (!getInterceptors().hasNext()) {
             addInterceptor(new RingtribeDispatchInterceptor());
-            addInterceptor(new TcpFailureDetector());
+            addInterceptor(new RingtribeFailureDetector());
         }
         super.setupDefaultStack();
     }
