@@ -6,13 +6,14 @@
 //! listener that waits for a reply cannot keep that reply from being delivered.
 
 mod lines;
+mod load;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant as WallInstant};
 
 use lines::{Line, NO_LINE, Place, Ready, State};
+pub use load::ConnLoad;
 
 use crate::buffer::Buffer;
 use crate::event::{Event, LogLevel};
@@ -21,6 +22,8 @@ use crate::io::ConnId;
 use crate::order::{Order, Orders};
 use crate::protocol::stream::{Reservation, StreamOutcomes};
 use crate::status::Status;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// What a poll needs in the caller's memory beside payload and member package, per message.
 pub const RECORD_OVERHEAD_BYTES: usize = 128;
@@ -65,15 +68,6 @@ impl Incoming {
     pub fn record_bytes(&self) -> usize {
         RECORD_OVERHEAD_BYTES + self.sender.len() + self.payload().len()
     }
-}
-
-/// What is received on one connection and not yet done with; shared by its worker and pollers.
-#[derive(Debug, Default)]
-pub struct ConnLoad {
-    /// Bytes delivered or waiting for it.
-    pub undelivered_bytes: AtomicUsize,
-    /// The worker stopped receiving because of them.
-    pub paused: AtomicBool,
 }
 
 /// Where an outcome has to go.
@@ -301,7 +295,7 @@ impl DeliveryQueue {
             let bytes = item.incoming.record_bytes();
             self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
             if let Origin::Connection { load, .. } = &item.origin {
-                load.undelivered_bytes.fetch_add(bytes, Ordering::Relaxed);
+                load.add(bytes);
             }
             if item.reply {
                 state.replies.push_back(item);
@@ -563,9 +557,7 @@ impl DeliveryQueue {
                 if wants_outcome {
                     self.orders.push(worker, Order::Outcome { conn, sequence, status });
                 }
-                let left_bytes = load.undelivered_bytes.fetch_sub(bytes, Ordering::SeqCst) - bytes;
-                let relaxed = left_bytes == 0 || before - bytes < self.limit_bytes / 2;
-                if relaxed && load.paused.swap(false, Ordering::SeqCst) {
+                if load.ended(bytes, before - bytes < self.limit_bytes / 2) {
                     self.orders.push(worker, Order::Resume { conn });
                 }
             }
