@@ -28,7 +28,12 @@ fn the_java_tests_pass_and_the_jvm_finds_no_fault_in_the_bridge() {
     }
     assert!(output.status.success(), "{text}");
     assert!(text.contains("Tests run: 9, Failures: 0, Errors: 0, Skipped: 0"), "{text}");
-    for complaint in ["FATAL ERROR in native method", "WARNING in native method"] {
+    for complaint in [
+        "FATAL ERROR in native method",
+        "WARNING in native method",
+        "WARNING: JNI",
+        "WARNING: Critical",
+    ] {
         assert!(!text.contains(complaint), "{text}");
     }
 }

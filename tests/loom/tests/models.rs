@@ -15,6 +15,7 @@ macro_rules! explored {
 explored! {
     ringtribe_loom::models::budget as budget {
         loom_room_goes_to_all_who_wait_one_after_the_other
+        loom_room_for_two_lets_two_in
         loom_who_gives_up_lets_the_next_one_in
         loom_a_cut_wakes_all_who_wait
         loom_messages_to_the_same_members_in_another_order_do_not_block_each_other

@@ -31,6 +31,23 @@ pub fn loom_room_goes_to_all_who_wait_one_after_the_other() {
     });
 }
 
+pub fn loom_room_for_two_lets_two_in() {
+    explore(2, || {
+        let budget = Budget::new(2);
+        let held = budget.try_admit(2).expect("room");
+        let waiting: Vec<_> = (0..2)
+            .map(|_| {
+                let budget = Arc::clone(&budget);
+                thread::spawn(move || budget.wait_admit(1, far()).expect("room comes"))
+            })
+            .collect();
+        drop(held);
+        let tokens: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(budget.used_and_most_bytes().0, 2);
+        drop(tokens);
+    });
+}
+
 pub fn loom_who_gives_up_lets_the_next_one_in() {
     explore(2, || {
         let budget = Budget::new(1);
