@@ -205,7 +205,7 @@ mod tests {
     /// through the shared pool; none is given to two.
     #[test]
     fn buffers_change_threads_and_belong_to_one_at_a_time() {
-        let rounds_count: u8 = if cfg!(miri) { 8 } else { 200 };
+        let rounds_count: u8 = if cfg!(miri) { 2 } else { 200 };
         let (give, take) = std::sync::mpsc::sync_channel::<(u8, Buffer, Buffer)>(4);
         let maker = std::thread::spawn(move || {
             for round in 0..rounds_count {
