@@ -1,8 +1,10 @@
 //! What may be queued for one member, in bytes.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant as WallInstant;
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Bytes that a message costs beside its length, so that empty messages are bounded too.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 256;
@@ -62,7 +64,7 @@ impl Budget {
         })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

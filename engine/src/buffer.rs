@@ -318,4 +318,33 @@ mod tests {
             }
         });
     }
+
+    /// Buffers that are made in one thread and dropped in another, as those of messages are, come back
+    /// through the shared pool; none is given to two.
+    #[test]
+    fn buffers_change_threads_and_belong_to_one_at_a_time() {
+        let rounds_count: u8 = if cfg!(miri) { 2 } else { 200 };
+        let (give, take) = std::sync::mpsc::sync_channel::<(u8, Buffer, Buffer)>(4);
+        let maker = std::thread::spawn(move || {
+            for round in 0..rounds_count {
+                // More than a thread keeps, so that half of them pass the shared pool.
+                let own: Vec<Buffer> =
+                    (0..=CACHED_COUNT).map(|_| Buffer::copy_of(&[round; 40])).collect();
+                for buffer in &own {
+                    assert_eq!(buffer.as_slice(), [round; 40]);
+                    // Two owners that may drop it at once.
+                    give.send((round, buffer.clone(), buffer.clone())).expect("it is taken");
+                }
+            }
+        });
+        for (round, one, other) in take {
+            assert_eq!(one.as_slice(), [round; 40]);
+            drop(one);
+            // Mine now, or one that nobody holds; in no case that of the message.
+            let mut mine = BufferMut::with_capacity(40);
+            mine.vec().extend_from_slice(&[255; 40]);
+            assert_eq!(other.as_slice(), [round; 40]);
+        }
+        maker.join().expect("no panic");
+    }
 }

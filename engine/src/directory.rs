@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringtribe_wire::tribes::Member;
@@ -11,6 +10,8 @@ use ringtribe_wire::tribes::Member;
 use crate::budget::Budget;
 use crate::ids::{BootId, Epoch, Key, Link, MemberId};
 use crate::status::Status;
+use crate::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use crate::sync::{Mutex, RwLock, RwLockReadGuard};
 
 /// What identifies a Tribes member (`MemberImpl.equals`): address, port and unique id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,9 +102,10 @@ pub struct MemberEntry {
 /// Messages of one stream that found no room in time, since the last message that did.
 #[derive(Debug, Default)]
 struct Refused {
-    count: AtomicU64,
-    /// Key of the last on the wire, 0 for none.
-    key: AtomicU64,
+    /// Whether there are some; the worker looks before each message that it sends.
+    some: AtomicBool,
+    /// How many, and the key of the last on the wire, 0 for none.
+    state: Mutex<(u64, u64)>,
 }
 
 /// Not cut. Outside the range of [`Status`].
@@ -140,20 +142,24 @@ impl MemberEntry {
     /// Notes that a message of a stream found no room in time.
     pub(crate) fn refused(&self, stream: u16, key: Option<Key>) {
         if let Some(refused) = self.refused.get(usize::from(stream)) {
-            refused.key.store(Key::to_wire(key), Ordering::Relaxed);
-            refused.count.fetch_add(1, Ordering::Release);
+            let mut state = refused.state.lock().unwrap_or_else(PoisonError::into_inner);
+            *state = (state.0 + 1, Key::to_wire(key));
+            // Who has a message behind this one hands it to the worker after this, so that the worker
+            // sees it then.
+            refused.some.store(true, Ordering::Relaxed);
         }
     }
 
     /// Takes what was noted for a stream: how many, and the key of the last if there was one only.
     pub(crate) fn take_refused(&self, stream: u16) -> Option<(u64, u64)> {
         let refused = self.refused.get(usize::from(stream))?;
-        if refused.count.load(Ordering::Relaxed) == 0 {
+        if !refused.some.load(Ordering::Relaxed) {
             return None;
         }
-        let count = refused.count.swap(0, Ordering::Acquire);
-        let key = if count == 1 { refused.key.load(Ordering::Relaxed) } else { 0 };
-        (count > 0).then_some((count, key))
+        let mut state = refused.state.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.some.store(false, Ordering::Relaxed);
+        let (count, key) = std::mem::take(&mut *state);
+        (count > 0).then_some((count, if count == 1 { key } else { 0 }))
     }
 
     /// Which life of the member this is and what it speaks; `None` as long as all that is known of
@@ -227,7 +233,7 @@ impl Directory {
         Self { state: RwLock::default(), budget_bytes, streams_count, here }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
+    fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -2,12 +2,13 @@
 //! what it keeps.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use crate::directory::MemberEntry;
 use crate::event::Event;
 use crate::ids::{BootId, Epoch, MemberId};
 use crate::shared::{Shared, count, planted};
+use crate::sync::Mutex;
 
 /// Incarnations that are remembered; beyond it the first in order is forgotten.
 const LIMIT_COUNT: usize = 4096;
@@ -68,11 +69,17 @@ impl Shared {
             self.gap(entry.id, true, messages_count);
             return;
         }
-        let mut state = self.gaps.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.unknown.len() >= LIMIT_COUNT {
-            state.unknown.pop_first();
+        {
+            let mut state = self.gaps.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.unknown.len() >= LIMIT_COUNT {
+                state.unknown.pop_first();
+            }
+            *state.unknown.entry(boot_id).or_default() += messages_count;
         }
-        *state.unknown.entry(boot_id).or_default() += messages_count;
+        // Control may have let it in meanwhile, and asked before this was noted.
+        if let Some(entry) = self.directory.find_boot(boot_id) {
+            self.gaps_of_newcomer(boot_id, entry.id);
+        }
     }
 
     /// An incarnation begins an epoch after an earlier one ended: told once, whichever of its

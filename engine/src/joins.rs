@@ -1,12 +1,13 @@
 //! This node's own questions of the join barrier: who has not answered yet.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use crate::ids::MemberId;
 use crate::order::Order;
 use crate::shared::Shared;
+use crate::sync::{Condvar, Mutex};
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod budget;
 pub mod buffer;
+mod closing;
 pub mod config;
 pub mod control;
 pub mod delivery;
@@ -30,5 +31,6 @@ pub mod shared;
 mod start;
 pub mod status;
 pub mod submit;
+mod sync;
 mod view;
 pub mod worker;

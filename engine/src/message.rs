@@ -1,8 +1,7 @@
 //! A message on its way down: its bytes, what its sender wants to know, and who waits for it.
 
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
+use std::time::Instant as WallInstant;
 
 use bytes::Bytes;
 use ringtribe_wire::native::{self, ENVELOPE_BYTES};
@@ -13,6 +12,8 @@ use crate::buffer::{Buffer, BufferMut, Segment};
 use crate::ids::{Instant, Key, MemberId};
 use crate::phase::Phase;
 use crate::status::Status;
+use crate::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use crate::sync::thread::{Thread, park_timeout};
 
 /// One value for each member of a message: in place for clusters of up to five nodes.
 pub type PerMember<T> = SmallVec<[T; 4]>;
@@ -311,6 +312,21 @@ impl Message {
     #[must_use]
     pub const fn is_awaited(&self) -> bool {
         !matches!(self.waiter, Waiter::None)
+    }
+
+    /// Sleeps until all outcomes are known; only the thread that waits for them calls this. What is
+    /// pending at `until` becomes [`Status::Timeout`].
+    pub(crate) fn wait(&self, until: WallInstant) {
+        while !self.is_complete() {
+            let now = WallInstant::now();
+            if now >= until {
+                for index in 0..self.destinations.len() {
+                    let _ = self.complete(index, Status::Timeout);
+                }
+                return;
+            }
+            park_timeout(until - now);
+        }
     }
 
     /// Whether all outcomes are known.

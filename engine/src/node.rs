@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as WallInstant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant as WallInstant};
 use ringtribe_wire::tribes;
 
 use crate::backend::{self, Substrate};
+use crate::closing::Closing;
 use crate::config::Config;
 use crate::control::{ControlHandle, ControlSink, ListenError, MulticastError};
 use crate::delivery::{PollEnd, Polled, PollerClass};
@@ -19,7 +20,7 @@ use crate::error::OpenError;
 use crate::event::{Event, LogLevel};
 use crate::ids::{BootId, Instant, Key, MemberId};
 use crate::io::{Errno, Evidence};
-use crate::message::{AckMode, Waiter};
+use crate::message::Waiter;
 use crate::order::{Order, Orders};
 use crate::protocol::membership::{LocalMember, Output};
 use crate::ring::{self, RingIo};
@@ -46,7 +47,7 @@ struct Inner {
     inboxes: Arc<Inboxes>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     started: WallInstant,
-    closing: AtomicBool,
+    closing: Closing,
     backend: String,
 }
 
@@ -198,7 +199,7 @@ impl Node {
                 inboxes,
                 workers: Mutex::new(workers.threads),
                 started,
-                closing: AtomicBool::new(false),
+                closing: Closing::default(),
                 backend,
             }),
         };
@@ -372,19 +373,7 @@ impl Node {
     ) -> Result<(), SendFailure> {
         let waiter = Waiter::Thread(std::thread::current());
         let (message, until) = self.start(builder, key, reply, destinations, timeout_ms, waiter)?;
-        loop {
-            if message.is_complete() {
-                break;
-            }
-            let now = WallInstant::now();
-            if now >= until + DEADLINE_GRACE {
-                for index in 0..destinations.len() {
-                    let _ = message.complete(index, Status::Timeout);
-                }
-                break;
-            }
-            std::thread::park_timeout(until + DEADLINE_GRACE - now);
-        }
+        message.wait(until + DEADLINE_GRACE);
         let failures = message.failures();
         if failures.is_empty() { Ok(()) } else { Err(SendFailure { failures }) }
     }
@@ -425,7 +414,7 @@ impl Node {
         waiter: Waiter,
     ) -> Result<(Arc<crate::message::Message>, WallInstant), SendFailure> {
         let shared = &self.inner.shared;
-        if self.inner.closing.load(Ordering::Acquire) {
+        if self.inner.closing.has_begun() {
             return Err(SendFailure::all(destinations, Status::Closed));
         }
         let timeout_ms = timeout_ms.unwrap_or(shared.bounds.ack_timeout_ms);
@@ -436,13 +425,7 @@ impl Node {
         let kept_ms = if destinations.len() > 1 { timeout_ms / 4 } else { 0 };
         let tokens = routed.admit(shared, until - Duration::from_millis(kept_ms));
         let message = Arc::clone(&routed.message);
-        shared.dispatch(routed, tokens);
-        if self.inner.closing.load(Ordering::Acquire) && message.mode != AckMode::None {
-            // Closing may have overtaken the order; then no worker answers.
-            for index in 0..destinations.len() {
-                shared.complete(&message, index, Status::Closed);
-            }
-        }
+        shared.dispatch_unless_closed(&self.inner.closing, routed, tokens);
         Ok((message, until))
     }
 
@@ -500,7 +483,7 @@ impl Node {
     /// rest fails by name, pollers get what is left and then [`PollEnd::Closed`].
     pub fn close(&self, grace: Duration) {
         let inner = &self.inner;
-        if inner.closing.swap(true, Ordering::AcqRel) {
+        if !inner.closing.begin() {
             return;
         }
         let until = WallInstant::now() + grace;

@@ -4,9 +4,10 @@
 //! it. A newcomer's question ends the present phase; it is answered when the last message of that
 //! phase and of those before it has gone.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use crate::order::{Order, Orders};
+use crate::sync::{Mutex, RwLock};
 
 /// A question that is answered when a phase is over.
 #[derive(Debug)]

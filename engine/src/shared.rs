@@ -1,7 +1,6 @@
 //! What the threads of one node share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use crate::delivery::DeliveryQueue;
 use crate::directory::{Directory, Identity, Incarnation, MemberEntry};
@@ -15,6 +14,8 @@ use crate::phase::Phases;
 use crate::protocol::lately::Lately;
 use crate::protocol::stream::Reservations;
 use crate::status::Status;
+use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// The configured bounds that the core needs, checked.
 #[derive(Clone, Debug)]

@@ -91,7 +91,7 @@ fn nobody_imports_what_is_not_his_layer() {
                 "engine/src/machine.rs",
             ],
         ),
-        ("crossbeam::", &["engine/src/worker/inbox.rs"]),
+        ("crossbeam::", &["engine/src/sync.rs"]),
         ("mimalloc::", &["engine/src/bin/"]),
         ("lexopt::", &["engine/src/bin/"]),
         ("serde_json::", &["engine/src/bin/"]),

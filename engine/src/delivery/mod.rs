@@ -6,14 +6,15 @@
 //! listener that waits for a reply cannot keep that reply from being delivered.
 
 mod lines;
+mod load;
 mod standstill;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use lines::{Line, NO_LINE, Place, Ready, State};
+pub use load::ConnLoad;
 
 use crate::buffer::Buffer;
 use crate::event::{Event, LogLevel};
@@ -22,6 +23,8 @@ use crate::io::ConnId;
 use crate::order::{Order, Orders};
 use crate::protocol::stream::{Reservation, StreamOutcomes};
 use crate::status::Status;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// What a poll needs in the caller's memory beside payload and member package, per message.
 pub const RECORD_OVERHEAD_BYTES: usize = 128;
@@ -66,15 +69,6 @@ impl Incoming {
     pub fn record_bytes(&self) -> usize {
         RECORD_OVERHEAD_BYTES + self.sender.len() + self.payload().len()
     }
-}
-
-/// What is received on one connection and not yet done with; shared by its worker and pollers.
-#[derive(Debug, Default)]
-pub struct ConnLoad {
-    /// Bytes delivered or waiting for it.
-    pub undelivered_bytes: AtomicUsize,
-    /// The worker stopped receiving because of them.
-    pub paused: AtomicBool,
 }
 
 /// Where an outcome has to go.
@@ -312,7 +306,7 @@ impl DeliveryQueue {
             let bytes = item.incoming.record_bytes();
             self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
             if let Origin::Connection { load, .. } = &item.origin {
-                load.undelivered_bytes.fetch_add(bytes, Ordering::Relaxed);
+                load.add(bytes);
             }
             let Some(item) = state.withhold_newcomer(item) else { continue };
             if item.reply {
@@ -582,9 +576,7 @@ impl DeliveryQueue {
                 if wants_outcome {
                     self.orders.push(worker, Order::Outcome { conn, sequence, status });
                 }
-                let left_bytes = load.undelivered_bytes.fetch_sub(bytes, Ordering::SeqCst) - bytes;
-                let relaxed = left_bytes == 0 || before - bytes < self.limit_bytes / 2;
-                if relaxed && load.paused.swap(false, Ordering::SeqCst) {
+                if load.ended(bytes, before - bytes < self.limit_bytes / 2) {
                     self.orders.push(worker, Order::Resume { conn });
                 }
             }

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ringtribe_wire::native::extension::PROBE_ID;
 use ringtribe_wire::tribes::{
@@ -361,8 +360,7 @@ impl Accepted {
     /// Whether every listener has ended; if not, the last one to end brings a resume order. The
     /// sender may wait for our end of the connection before it goes on in another format.
     fn is_delivered(&self) -> bool {
-        self.load.paused.store(true, Ordering::SeqCst);
-        self.load.undelivered_bytes.load(Ordering::SeqCst) == 0
+        !self.load.pause()
     }
 
     /// A send has ended.
@@ -395,10 +393,8 @@ impl Accepted {
         if self.closing || self.reading != Reading::Armed || !shared.deliveries.is_over_limit() {
             return;
         }
-        let load = &self.load;
-        load.paused.store(true, Ordering::SeqCst);
-        if load.undelivered_bytes.load(Ordering::SeqCst) == 0 {
-            load.paused.store(false, Ordering::SeqCst);
+        if !self.load.pause() {
+            self.load.unpause();
             return;
         }
         count(&shared.counters.receive_pauses_count, 1);

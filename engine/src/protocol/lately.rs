@@ -10,11 +10,12 @@
 //! one message share it. Length and a hash of the frame decide.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::ids::Instant;
 use crate::io::ConnId;
 use crate::status::Status;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Senders remembered; beyond it the longest silent is forgotten.
 const SENDERS_LIMIT_COUNT: usize = 4096;

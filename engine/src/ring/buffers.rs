@@ -74,31 +74,34 @@ impl Lent {
 impl Buffers {
     /// `count` buffers, a power of two up to 32,768, of `each_bytes`, registered with `ring`.
     pub(super) fn register(ring: &IoUring, count: u16, each_bytes: u32) -> Result<Self, RingError> {
-        let no_memory = || RingError::System {
+        let buffers = Self::new(count, each_bytes).ok_or_else(|| RingError::System {
             doing: "allocating receive buffers",
             error: std::io::ErrorKind::OutOfMemory.into(),
-        };
-        let memory =
-            Rc::new(Memory::new(usize::from(count) * each_bytes as usize).ok_or_else(no_memory)?);
-        let entries =
-            Memory::new(usize::from(count) * size_of::<BufRingEntry>()).ok_or_else(no_memory)?;
+        })?;
         // SAFETY: `entries` is page-aligned, zeroed, holds `count` entries, and is not freed before
         // the ring is: `RingIo` drops its ring first.
         unsafe {
             ring.submitter().register_buf_ring_with_flags(
-                entries.start.as_ptr() as u64,
+                buffers.entries.start.as_ptr() as u64,
                 count,
                 GROUP,
                 0,
             )
         }
         .map_err(|error| RingError::System { doing: "registering receive buffers", error })?;
+        Ok(buffers)
+    }
+
+    /// Buffers that are all offered.
+    fn new(count: u16, each_bytes: u32) -> Option<Self> {
+        let memory = Rc::new(Memory::new(usize::from(count) * each_bytes as usize)?);
+        let entries = Memory::new(usize::from(count) * size_of::<BufRingEntry>())?;
         let mut buffers = Self { memory, entries, count, each_bytes, tail: 0, lent_count: 0 };
         for id in 0..count {
             buffers.offer(id);
         }
         buffers.publish();
-        Ok(buffers)
+        Some(buffers)
     }
 
     /// A completed receive filled the first `length_bytes` of buffer `id`.
@@ -147,5 +150,68 @@ impl Buffers {
             let tail = BufRingEntry::tail(first).cast_mut().cast::<AtomicU16>();
             (*tail).store(self.tail, Ordering::Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNT: u16 = 4;
+    const EACH_BYTES: u32 = 16;
+
+    /// The kernel's side of the ring, in a thread of its own: takes `takes_count` buffers in the order
+    /// of the ring as they are offered, fills each with its number and says its id.
+    fn kernel(entries: usize, takes_count: u16, ids: &std::sync::mpsc::Sender<u16>) {
+        let first = std::ptr::with_exposed_provenance::<BufRingEntry>(entries);
+        for head in 0..takes_count {
+            // SAFETY: the test keeps the ring until this thread has ended; the tail is an aligned
+            // u16 in it, and atomic at both sides.
+            let tail = unsafe { &*BufRingEntry::tail(first).cast::<AtomicU16>() };
+            while tail.load(Ordering::Acquire) == head {
+                std::thread::yield_now();
+            }
+            // SAFETY: an entry below the tail, which was written before the tail moved beyond it.
+            let (address, length, id) = unsafe {
+                let entry = first.add(usize::from(head % COUNT)).cast::<u8>();
+                let id = entry.add(12).cast::<u16>().read();
+                (entry.cast::<u64>().read(), entry.add(8).cast::<u32>().read(), id)
+            };
+            assert_eq!(length, EACH_BYTES);
+            let address = usize::try_from(address).expect("an address");
+            let buffer = std::ptr::with_exposed_provenance_mut::<u8>(address);
+            // SAFETY: the buffer is offered, so nobody else looks at its `length` bytes.
+            unsafe { buffer.write_bytes(head.to_le_bytes()[0], length as usize) };
+            ids.send(id).expect("the test waits");
+        }
+    }
+
+    #[test]
+    fn buffers_go_round_between_kernel_and_loans() {
+        let mut buffers = Buffers::new(COUNT, EACH_BYTES).expect("memory");
+        let entries = buffers.entries.start.as_ptr().expose_provenance();
+        let _ = buffers.memory.start.as_ptr().expose_provenance();
+        let (ids, filled) = std::sync::mpsc::channel();
+        let takes_count = 3 * COUNT;
+        let thread = std::thread::spawn(move || kernel(entries, takes_count, &ids));
+        let mut kept: Option<Lent> = None;
+        for take in 0..takes_count {
+            let id = filled.recv().expect("the kernel fills one");
+            let lent = buffers.lend(id, 16);
+            assert_eq!(lent.as_slice(), [take.to_le_bytes()[0]; 16]);
+            // One loan is always out while others come.
+            if let Some(before) = kept.replace(lent) {
+                assert_eq!(before.as_slice(), [take.to_le_bytes()[0] - 1; 16]);
+                buffers.give_back(before);
+            }
+        }
+        thread.join().expect("no panic");
+        drop(buffers);
+        let last = kept.expect("one is out");
+        assert_eq!(
+            last.as_slice(),
+            [takes_count.to_le_bytes()[0] - 1; 16],
+            "readable without ring"
+        );
     }
 }

@@ -259,3 +259,97 @@ impl<T> Lent<T> {
         Self(core::ptr::null())
     }
 }
+
+/// The caller's part is played on memory of the exact length, so that Miri and AddressSanitizer see
+/// every step beyond it.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A struct of the caller as words, its size stated in the first four bytes.
+    fn of_caller(words_count: usize, fill: u64) -> Box<[u64]> {
+        let mut words = vec![fill; words_count].into_boxed_slice();
+        words[0] = 8 * words_count as u64;
+        words
+    }
+
+    fn message_in(words: &[u64]) -> Result<Message, Status> {
+        In(words.as_ptr().cast::<Message>()).value()
+    }
+
+    #[test]
+    fn a_struct_of_another_version_is_read_to_its_own_end() {
+        let own = size_of::<Message>() / 8;
+        assert_eq!(message_in(&of_caller(own, 0)).map(|message| message.size), Ok(48));
+        let mut newer = of_caller(own + 2, 0);
+        assert_eq!(message_in(&newer).map(|message| message.size), Ok(64));
+        newer[own + 1] = 1 << 63;
+        assert_eq!(message_in(&newer).err(), Some(Status::Unsupported));
+        // Neither is read beyond its size.
+        for stated in [0, 47, 4097, u64::from(u32::MAX)] {
+            assert_eq!(message_in(&[stated]).err(), Some(Status::BadArgument), "{stated}");
+        }
+        let odd = In(newer.as_ptr().cast::<u8>().wrapping_add(4).cast::<Message>());
+        assert_eq!(odd.value().err(), Some(Status::BadArgument));
+        assert_eq!(In::<Message>(core::ptr::null()).value().err(), Some(Status::BadArgument));
+    }
+
+    #[test]
+    fn a_struct_of_another_version_is_written_to_its_own_end() {
+        let own = size_of::<MemberInfo>() / 8;
+        for words_count in [own, own + 2] {
+            let mut words = of_caller(words_count, u64::MAX);
+            let info = MemberInfo {
+                size: 0,
+                port: 4000,
+                member: 7,
+                alive_ms: 1,
+                queued_bytes: 2,
+                unique_id: [3; 16],
+                host: [4; 64],
+            };
+            let room = Out(words.as_mut_ptr().cast::<MemberInfo>()).versioned().expect("sizes");
+            room.put(&info);
+            assert_eq!(words[0], 4000 << 32 | 8 * words_count as u64, "the size stays");
+            assert_eq!(words[1], 7);
+            assert!(words[own..].iter().all(|word| *word == 0), "unknown fields become 0");
+        }
+    }
+
+    #[test]
+    fn a_text_is_read_to_its_limit_and_written_in_whole_characters() {
+        let text = |bytes: &[u8], limit_bytes| {
+            let exact: Box<[u8]> = bytes.into();
+            In(exact.as_ptr().cast::<c_char>()).text(limit_bytes).map(str::to_owned)
+        };
+        assert_eq!(text(b"ab\0", 2).as_deref(), Ok("ab"));
+        assert_eq!(text(b"\0", 0).as_deref(), Ok(""));
+        assert_eq!(text(b"abc", 2), Err(Status::BadArgument), "no 0 up to the limit");
+        assert_eq!(text(b"\xff\0", 9), Err(Status::BadArgument), "no UTF-8");
+        for (room_bytes, written) in
+            [(0, &b""[..]), (1, b"\0"), (3, "\u{e4}\0".as_bytes()), (4, "\u{e4}\0".as_bytes())]
+        {
+            let mut exact = vec![1_u8; room_bytes].into_boxed_slice();
+            let out = Out(exact.as_mut_ptr().cast::<c_char>());
+            out.room(room_bytes).expect("not null").put_text("\u{e4}\u{f6}");
+            assert_eq!(&exact[..written.len()], written);
+        }
+    }
+
+    #[test]
+    fn slices_and_rooms_keep_to_their_counts() {
+        let words: Box<[u64]> = [1, 2, 3].into();
+        assert_eq!(In(words.as_ptr()).slice(3, 3), Ok(&[1, 2, 3][..]));
+        assert_eq!(In(words.as_ptr()).slice(4, 3), Err(Status::BadArgument));
+        assert_eq!(In(words.as_ptr()).slice(usize::MAX, usize::MAX), Err(Status::BadArgument));
+        assert_eq!(In::<u64>(core::ptr::null()).slice(0, 3), Ok(&[][..]));
+        assert_eq!(In::<u64>(core::ptr::null()).slice(1, 3), Err(Status::BadArgument));
+        let mut room = vec![9_u64; 2].into_boxed_slice();
+        Out(room.as_mut_ptr()).room(2).expect("not null").put(&words);
+        assert_eq!(*room, [1, 2]);
+        Out(room.as_mut_ptr()).room(1).expect("not null").put(&[5, 6]);
+        assert_eq!(*room, [5, 2]);
+        assert!(Out::<u64>(core::ptr::null_mut()).required().is_err());
+        Out::<u64>(core::ptr::null_mut()).optional().expect("for none").put(&words);
+    }
+}

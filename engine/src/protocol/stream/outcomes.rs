@@ -1,9 +1,10 @@
 //! From pollers to the worker of a stream: which messages have ended, and how.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::order::{Order, Orders};
 use crate::status::Status;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Outcomes that nobody waits for are handed over when there are so many.
 const QUIET_COUNT: usize = 128;

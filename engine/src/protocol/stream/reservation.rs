@@ -3,9 +3,10 @@
 //! always finish.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::order::{Order, Orders};
+use crate::sync::{Mutex, MutexGuard};
 
 /// See the module.
 pub struct Reservations {

@@ -1,0 +1,7 @@
+//! As much of the core as threads share.
+
+#[path = "../../../../engine/src/protocol/lately.rs"]
+pub(crate) mod lately;
+#[path = "../../../../engine/src/protocol/membership/mod.rs"]
+pub(crate) mod membership;
+pub mod stream;
