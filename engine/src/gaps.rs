@@ -34,7 +34,7 @@ impl Shared {
         {
             let mut state = self.gaps.state.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(since) = state.open.get_mut(&(member, here)) {
-                *since += messages_count.max(1);
+                *since = since.saturating_add(messages_count.max(1));
                 return;
             }
             if state.open.len() >= LIMIT_COUNT {
@@ -64,7 +64,8 @@ impl Shared {
         if state.unknown.len() >= LIMIT_COUNT {
             state.unknown.pop_first();
         }
-        *state.unknown.entry(boot_id).or_default() += messages_count;
+        let missed = state.unknown.entry(boot_id).or_default();
+        *missed = missed.saturating_add(messages_count);
     }
 
     /// An incarnation begins an epoch after an earlier one ended: told once, whichever of its

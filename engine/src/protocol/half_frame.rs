@@ -110,7 +110,11 @@ mod tests {
         assert_eq!(half.look(LIMIT_MS, false, at(1_000)), Ok(Some(at(1_800))));
         assert_eq!(half.look(LIMIT_MS, true, at(1_800)), Ok(Some(at(2_800))));
         assert_eq!(half.note(10, false, false, LIMIT_MS, at(2_000)), None);
-        assert_eq!(half.look(LIMIT_MS, false, at(2_800)), Ok(None), "between frames nothing is due");
+        assert_eq!(
+            half.look(LIMIT_MS, false, at(2_800)),
+            Ok(None),
+            "between frames nothing is due"
+        );
         assert_eq!(half.note(10, true, true, LIMIT_MS, at(9_000)), Some(at(10_000)));
     }
 }
