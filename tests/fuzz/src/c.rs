@@ -7,7 +7,7 @@ use core::ptr::{null, null_mut};
 use std::ffi::CString;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::script::Script;
+use crate::targets::script::Script;
 
 // So that it is linked.
 use ringtribe_c_entry as _;
@@ -125,9 +125,7 @@ fn alone() -> Vec<(CString, CString)> {
         ("maxMessageBytes", "65536"),
         ("ackTimeout", "100"),
     ]
-    .map(|(name, value)| {
-        (CString::new(name).expect("no 0"), CString::new(value).expect("no 0"))
-    })
+    .map(|(name, value)| (CString::new(name).expect("no 0"), CString::new(value).expect("no 0")))
     .into()
 }
 

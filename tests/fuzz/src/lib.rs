@@ -1,49 +1,35 @@
 //! What hostile input is played to, and what has to hold then.
 //!
-//! Each target takes any bytes. A panic is a finding; so is more memory than the input can ask for,
-//! and a broken rule of the seam. The fuzzers (`fuzz_targets`) look for such inputs; the test
-//! `fuzz_corpus` replays those that reached something new, and the vectors of the wire formats.
+//! The fuzzers (`fuzz_targets`) look for inputs that break it; the tests here and `fuzz_corpus` replay
+//! those that reached something new, and the vectors of the wire formats.
 
-pub mod allocations;
 pub mod c;
-pub mod config;
-pub mod kernel;
-pub mod membership;
-pub mod native;
-pub mod script;
-pub mod seeds;
-pub mod tribes;
-pub mod world;
+pub mod targets;
 
-/// Something that takes hostile input.
-#[derive(Clone, Copy, Debug)]
-pub struct Target {
-    /// Name of the fuzzer and of the directory in `corpus`.
-    pub name: &'static str,
-    /// Takes one input.
-    pub play: fn(&[u8]),
-}
+use targets::{TARGETS, Target};
 
-/// All of them.
-pub const TARGETS: [Target; 11] = [
-    Target { name: "tribes_frames", play: tribes::frames },
-    Target { name: "tribes_datagram", play: tribes::datagram },
-    Target { name: "java_payload", play: tribes::payload },
-    Target { name: "native_frames", play: native::frames },
-    Target { name: "native_hello", play: native::hello },
-    Target { name: "round_trip", play: native::round_trip },
-    Target { name: "worker_accept", play: world::accept },
-    Target { name: "worker_send", play: world::send },
-    Target { name: "membership", play: membership::play },
-    Target { name: "server_xml", play: config::play },
-    Target { name: "c_entry", play: c::play },
-];
+/// The C entry points, beside the targets that the engine has.
+pub const C_ENTRY: Target = Target { name: "c_entry", play: c::play };
 
 /// Plays an input to the target of that name.
 ///
 /// # Panics
 /// A finding; or there is no such target.
 pub fn play(name: &str, input: &[u8]) {
-    let target = TARGETS.iter().find(|target| target.name == name).expect("a target");
+    let mut targets = TARGETS.iter().chain([&C_ENTRY]);
+    let target = targets.find(|target| target.name == name).expect("a target");
     (target.play)(input);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn the_inputs_of_the_c_entry_points_are_taken_well() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/c_entry");
+        let found = super::targets::seeds::files(&corpus);
+        assert!(!found.is_empty(), "there are inputs");
+        found.iter().for_each(|input| super::c::play(input));
+    }
 }

@@ -177,11 +177,8 @@ fn measure(rounds: usize, seconds: f64, only: Option<&str>) -> Result<(), String
     let mut target = Node::start(1, here)?;
     let decoy = Node::start(3, elsewhere)?;
     let port = here.to_string();
-    let settings = [
-        ("mcastPort", port.as_str()),
-        ("mcastBindAddr", "127.0.0.1"),
-        ("clusterName", CLUSTER),
-    ];
+    let settings =
+        [("mcastPort", port.as_str()), ("mcastBindAddr", "127.0.0.1"), ("clusterName", CLUSTER)];
     let honest = Member::start(2, &settings)?;
     let to = honest.member_at(target.address.port())?.id;
     let (done_count, failed_count) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -196,7 +193,11 @@ fn measure(rounds: usize, seconds: f64, only: Option<&str>) -> Result<(), String
         ended.store(true, Ordering::Release);
         told
     });
-    println!("honest messages: {} applied, {} failed", done_count.into_inner(), failed_count.into_inner());
+    println!(
+        "honest messages: {} applied, {} failed",
+        done_count.into_inner(),
+        failed_count.into_inner()
+    );
     told
 }
 
@@ -244,7 +245,8 @@ fn table(
             let aside = under(name, decoy, decoy.address, done_count, seconds)?;
             let here = under(name, target, honest.address, done_count, seconds)?;
             let made = here.made as f64 / here.took.as_secs_f64();
-            let row = [made, alone, aside.rate, here.rate, here.rate / alone, here.rate / aside.rate];
+            let row =
+                [made, alone, aside.rate, here.rate, here.rate / alone, here.rate / aside.rate];
             columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
             // Everybody is still there, and nobody else.
             if honest.node.members().len() != 1 {

@@ -1,5 +1,6 @@
 //! The decoders of the own format.
 
+use ringtribe_wire::Limits;
 use ringtribe_wire::native::extension::Extension;
 use ringtribe_wire::native::{
     Ack, AckEntry, Close, DataHead, ENVELOPE_BYTES, Echo, Envelope, Error, Frame, Gap, Goodbye,
@@ -7,10 +8,9 @@ use ringtribe_wire::native::{
     PACKAGE_LIMIT_BYTES, Step, crc32c, decode, decode_hello, decode_hello_ack,
 };
 use ringtribe_wire::tribes::{Datagram, Member, decode_datagram};
-use ringtribe_wire::Limits;
 
-use crate::allocations::within;
-use crate::script::Script;
+use super::allocations::within;
+use super::script::Script;
 
 /// Gives a frame that is whole the checksum of its bytes. Returns its length.
 fn seal(frame: &mut [u8]) -> Option<usize> {

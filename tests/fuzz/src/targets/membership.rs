@@ -5,14 +5,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use ringtribe::directory::{Identity, Incarnation, MAX_MEMBERS_COUNT};
 use ringtribe::ids::{BootId, Instant};
 use ringtribe::io::Evidence;
-use ringtribe::protocol::membership::{Input, LocalMember, Membership, Output, ProbeResult, StaticMember};
+use ringtribe::protocol::membership::{
+    Input, LocalMember, Membership, Output, ProbeResult, StaticMember,
+};
 use ringtribe::status::Status;
 use ringtribe_wire::native::extension::Extension;
 use ringtribe_wire::tribes::{Member, SHUTDOWN_COMMAND};
 
-use crate::allocations::held_bytes;
-use crate::native::seal_extension;
-use crate::script::Script;
+use super::allocations::held_bytes;
+use super::native::seal_extension;
+use super::script::Script;
 
 const MS: u64 = 1_000_000;
 const OWN: [u8; 16] = [0xee; 16];

@@ -8,7 +8,7 @@ use ringtribe_wire::tribes::{
 };
 use ringtribe_wire::{Error, Limits};
 
-use crate::allocations::within;
+use super::allocations::within;
 
 /// Where frames were found, and how it ended.
 #[derive(Debug, PartialEq)]
@@ -120,7 +120,7 @@ pub fn datagram(input: &[u8]) {
     // The block alone too, as behind an acknowledgement.
     extension_again(input);
     let mut sealed = input.to_vec();
-    if crate::native::seal_extension(&mut sealed) {
+    if super::native::seal_extension(&mut sealed) {
         extension_again(&sealed);
     }
 }

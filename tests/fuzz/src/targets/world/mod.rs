@@ -3,6 +3,8 @@
 //! What must hold: no panic, the rules of the seam (`kernel`), memory within what was sent, an end to
 //! every message and every connection.
 
+mod says;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,17 +21,10 @@ use ringtribe::shared::{Bounds, Shared};
 use ringtribe::status::Status;
 use ringtribe::submit::Envelope;
 use ringtribe::worker::Core;
-use ringtribe_wire::native::{
-    DataHead, Hello, HelloAck, HelloStatus, LaneClass, crc32c, decode_hello, flags, hash,
-};
-use ringtribe_wire::tribes::{
-    ACK, FAIL_ACK, FOOTER, TCP_FAILURE_DETECTOR_MAGIC, encode_data_head,
-};
 
-use crate::allocations::held_bytes;
-use crate::kernel::{Kernel, Report, View};
-use crate::native::{encoded, scripted, sealed};
-use crate::script::Script;
+use super::allocations::held_bytes;
+use super::kernel::{Kernel, Report, View};
+use super::script::Script;
 
 const MS: u64 = 1_000_000;
 const WORKERS_COUNT: u16 = 2;
@@ -41,7 +36,7 @@ const RECEIVE_BYTES: usize = 40_000;
 const ACTS_COUNT: usize = 400;
 const OWN_BOOT_ID: [u8; 16] = [0xee; 16];
 const CLUSTER: &str = "production";
-const SESSION: &[u8] = include_bytes!("../../../wire/testdata/java/session-delta.bin");
+const SESSION: &[u8] = include_bytes!("../../../../../wire/testdata/java/session-delta.bin");
 
 /// Bytes that a node may hold for a connection though little came on it: its first room, what is due
 /// on it.
@@ -92,7 +87,6 @@ impl World {
             worker_count: WORKERS_COUNT,
             pool_size: 4,
             ack_timeout_ms: ACK_TIMEOUT_MS,
-            connect_timeout_ms: 500,
             max_message_bytes: 20_000,
             max_queue_bytes: 60_000,
             max_receive_bytes: RECEIVE_BYTES,
@@ -100,6 +94,7 @@ impl World {
             echo_ms: 200,
             drop_time_ms: DROP_TIME_MS,
             cluster_name: CLUSTER.into(),
+            ..Bounds::default()
         };
         let inboxes = Arc::new(Inboxes::default());
         let orders: Arc<dyn Orders> = Arc::clone(&inboxes) as Arc<dyn Orders>;
@@ -274,8 +269,11 @@ impl World {
     }
 
     fn add(&mut self, who: u8, speaks: bool) {
-        let identity =
-            Identity { host: vec![127, 0, 0, 1], port: 39_000 + i32::from(who), unique_id: [who; 16] };
+        let identity = Identity {
+            host: vec![127, 0, 0, 1],
+            port: 39_000 + i32::from(who),
+            unique_id: [who; 16],
+        };
         let boot_id = BootId([who; 16]);
         let incarnation =
             speaks.then_some(Incarnation { boot_id, features: 0, version_min: 1, version_max: 1 });
@@ -301,8 +299,11 @@ impl World {
         let members: Vec<MemberId> =
             self.shared.directory.entries().iter().map(|entry| entry.id).collect();
         let mask = script.u8();
-        let to: Vec<MemberId> =
-            (0..).zip(&members).filter(|(at, _)| mask >> (at % 8) & 1 == 0).map(|(_, m)| *m).collect();
+        let to: Vec<MemberId> = (0..)
+            .zip(&members)
+            .filter(|(at, _)| mask >> (at % 8) & 1 == 0)
+            .map(|(_, m)| *m)
+            .collect();
         let options = [7, 3, 9, 1, 0, 2, 6][usize::from(script.u8() % 7)];
         let bytes = [0, 1, 50, 300, 5_000, 20_000][usize::from(script.u8() % 6)];
         let key = script.u8();
@@ -317,8 +318,7 @@ impl World {
             return;
         }
         self.tokens.insert(token, 0);
-        let routed =
-            self.shared.route(builder, key, reply, &to, deadline, Waiter::Token(token));
+        let routed = self.shared.route(builder, key, reply, &to, deadline, Waiter::Token(token));
         match routed.try_admit() {
             Ok(tokens) => self.shared.dispatch(routed, tokens),
             Err(_) => {
@@ -356,137 +356,6 @@ impl World {
         let worker = found.worker;
         self.turn(worker, |core, io| core.event(IoEvent::ReceiveEnded { conn, error }, io));
         self.settle();
-    }
-
-    fn hello(&mut self, conn: ConnId, script: &mut Script<'_>) {
-        let (who, lies) = (1 + script.u8() % 4, script.u8());
-        let expected = if lies & 1 == 0 { OWN_BOOT_ID } else { [lies; 16] };
-        let next_sequence = if lies & 2 == 0 { 1 } else { script.number() };
-        let cluster: &[u8] = if lies & 4 == 0 { CLUSTER.as_bytes() } else { script.counted() };
-        let (stream, is_reply) = (u16::from(script.u8() % 4), script.u8() & 7 == 7);
-        let own_package = package(who);
-        let hello = Hello {
-            after_cut: lies & 8 != 0,
-            boot_id: [who; 16],
-            expected_boot_id: expected,
-            tribes_id: [who; 16],
-            cluster_hash: hash(cluster),
-            epoch: script.number(),
-            stream: if is_reply { 4 } else { stream },
-            streams: if lies & 16 == 0 { 4 } else { script.u16() },
-            lane_class: if is_reply { LaneClass::Reply } else { LaneClass::Data },
-            max_frame_bytes: 65_536,
-            max_message_bytes: 20_000,
-            next_sequence,
-            member_package: if lies & 32 == 0 { &own_package } else { script.counted() },
-            cluster_name: cluster,
-        };
-        let mut bytes = Vec::new();
-        hello.encode(&mut bytes);
-        self.feed_cut(conn, &bytes, script);
-    }
-
-    /// The next frame of a stream, which may lie.
-    fn data(&mut self, conn: ConnId, script: &mut Script<'_>) {
-        let Some(found) = self.kernel.conns.get_mut(&conn) else { return };
-        let sequence = match script.u8() {
-            0..=199 => found.next_sequence,
-            200..=229 => found.next_sequence.wrapping_add(script.number()),
-            _ => found.next_sequence.wrapping_sub(script.number()),
-        };
-        found.next_sequence = found.next_sequence.max(sequence.wrapping_add(1)).min(1 << 40);
-        let shape = script.u8();
-        let body = script.counted();
-        let flags = match shape & 3 {
-            0 => flags::FIRST | flags::LAST,
-            1 => flags::FIRST,
-            2 => flags::LAST,
-            _ => 0,
-        } | (u16::from(shape) & 0x7c);
-        let place = match shape & 0x80 {
-            0 if shape & 3 == 0 => u32::try_from(body.len()).unwrap_or(0),
-            0 => script.number32(),
-            _ => u32::from(script.u16()),
-        };
-        let head = DataHead { flags, place, sequence, key: u64::from(shape & 3) };
-        let bytes = [&head.encode(body.len(), crc32c(0, body))[..], body].concat();
-        self.feed_cut(conn, &bytes, script);
-    }
-
-    fn frame(&mut self, conn: ConnId, script: &mut Script<'_>) {
-        let mut entries = Vec::new();
-        let frame = scripted(script, &mut entries);
-        let bytes = encoded(&frame).unwrap_or_default();
-        self.feed_cut(conn, &bytes, script);
-    }
-
-    fn raw(&mut self, conn: ConnId, script: &mut Script<'_>) {
-        let is_sealed = script.u8() & 1 == 1;
-        let bytes = script.counted();
-        if is_sealed {
-            self.feed(conn, &sealed(bytes));
-        } else {
-            self.feed(conn, bytes);
-        }
-    }
-
-    /// A frame of the Tribes format, of which bytes may be changed.
-    fn tribes(&mut self, conn: ConnId, script: &mut Script<'_>) {
-        let (who, shape, id) = (1 + script.u8() % 4, script.u8(), script.u8());
-        let body = script.counted();
-        let message = match shape & 3 {
-            0 => [SESSION, body].concat(),
-            1 if body.is_empty() => TCP_FAILURE_DETECTOR_MAGIC.to_vec(),
-            _ => body.to_vec(),
-        };
-        let options = [7, 3, 2, 6, 0, 9, 8, 1][usize::from(shape >> 2 & 7)];
-        let mut bytes = Vec::new();
-        encode_data_head(&mut bytes, options, 1, &[id; 16], &package(who), message.len());
-        bytes.extend_from_slice(&message);
-        bytes.extend_from_slice(&FOOTER);
-        for _ in 0..shape >> 6 {
-            let at = usize::from(script.u16()) % bytes.len();
-            bytes[at] = script.u8();
-        }
-        self.feed_cut(conn, &bytes, script);
-    }
-
-    /// An answer to what a worker sent on a connection that it opened.
-    fn answer(&mut self, conn: ConnId, script: &mut Script<'_>) {
-        let kind = script.u8();
-        let Some(found) = self.kernel.conns.get(&conn) else { return };
-        match kind % 4 {
-            0 => {
-                let Ok(Some((hello, _))) = decode_hello(&found.sent) else { return };
-                let lies = script.u8();
-                let statuses =
-                    [HelloStatus::Reset, HelloStatus::OldEpoch, HelloStatus::WrongIncarnation,
-                     HelloStatus::WrongCluster, HelloStatus::Closing, HelloStatus::Refused];
-                let mut bytes = Vec::new();
-                let number =
-                    |lie: u8, script: &mut Script<'_>| if lies & lie == 0 { 0 } else { script.number() };
-                HelloAck {
-                    status: if lies & 1 == 0 {
-                        HelloStatus::Ok
-                    } else {
-                        statuses[usize::from(script.u8() % 6)]
-                    },
-                    boot_id: if lies & 2 == 0 { hello.expected_boot_id } else { script.id() },
-                    epoch: if lies & 4 == 0 { hello.epoch } else { script.number() },
-                    received: number(8, script),
-                    applied: number(16, script),
-                    credit: if lies & 32 == 0 { 30_000 } else { script.number() },
-                    granted: number(64, script),
-                    max_frame_bytes: if lies & 128 == 0 { 65_536 } else { script.number32() },
-                    reason: script.counted(),
-                }
-                .encode(&mut bytes);
-                self.feed_cut(conn, &bytes, script);
-            }
-            1 => self.feed(conn, &ACK),
-            2 => self.feed(conn, &FAIL_ACK),
-            _ => self.feed(conn, &[&ACK[..], &ACK].concat()),
-        }
     }
 
     /// Everything is over: all messages and connections come to their end.

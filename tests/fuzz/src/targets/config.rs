@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ringtribe::config::Config;
 use ringtribe::server_xml::{MAX_FILE_BYTES, read_with};
 
-use crate::allocations::within;
+use super::allocations::within;
 
 /// Memory that one byte of a file may take while it is read: a node of the tree for `<a/>`, and
 /// what is said of an attribute that is ignored.

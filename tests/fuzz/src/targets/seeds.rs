@@ -2,10 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-fn testdata(directory: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wire/testdata").join(directory)
-}
-
 /// All files of a directory, in order of their names.
 ///
 /// # Panics
@@ -19,8 +15,8 @@ pub fn files(directory: &Path) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).expect("a file")).collect()
 }
 
-fn vectors(directory: &str) -> Vec<Vec<u8>> {
-    let found = files(&testdata(directory));
+fn vectors_in(root: &Path, directory: &str) -> Vec<Vec<u8>> {
+    let found = files(&root.join("wire/testdata").join(directory));
     assert!(!found.is_empty(), "{directory} has vectors");
     found
 }
@@ -48,9 +44,10 @@ const SERVER_XML: [&str; 4] = [
     "<Engine><Cluster/><Cluster/></Engine>",
 ];
 
-/// The seeds of a target.
+/// The seeds of a target; `root` is the repository's.
 #[must_use]
-pub fn of(target: &str) -> Vec<Vec<u8>> {
+pub fn of(root: &Path, target: &str) -> Vec<Vec<u8>> {
+    let vectors = |directory| vectors_in(root, directory);
     match target {
         "tribes_frames" => vectors("tribes"),
         "tribes_datagram" => [vectors("tribes"), vectors("native")].concat(),
