@@ -4,7 +4,7 @@
 use super::*;
 use crate::protocol::half_frame;
 
-/// Connections looked at for one that comes when every place is taken.
+/// Connections of members looked at for one that comes when every place is taken.
 const LOOKS_LIMIT_COUNT: usize = 64;
 
 impl WorkerCore {
@@ -91,7 +91,8 @@ impl WorkerCore {
     /// Every place is taken: closes the oldest connection that is of no member, so that a member can
     /// get in, whatever strangers hold. Returns whether one was found.
     pub(super) fn displace(&mut self, most_count: usize, io: &mut impl Io) -> bool {
-        for _ in 0..LOOKS_LIMIT_COUNT {
+        let mut looks_count = 0;
+        while looks_count < LOOKS_LIMIT_COUNT {
             let Some(conn) = self.strangers.pop_front() else { return false };
             let shared = Arc::clone(&self.shared);
             match self.conns.get_mut(&conn) {
@@ -115,6 +116,7 @@ impl WorkerCore {
                     let number = *number;
                     let Some(stream) = self.inbound.get(number) else { continue };
                     if shared.directory.find_boot(stream.boot_id).is_some() {
+                        looks_count += 1;
                         self.strangers.push_back(conn);
                         continue;
                     }
@@ -125,7 +127,11 @@ impl WorkerCore {
                     self.displaced(peer, most_count);
                     return true;
                 }
-                Some(Role::Greeting(_) | Role::Accepted(_)) => self.strangers.push_back(conn),
+                Some(Role::Greeting(_) | Role::Accepted(_)) => {
+                    looks_count += 1;
+                    self.strangers.push_back(conn);
+                }
+                // It has gone already, and is not met here again.
                 Some(Role::Leaving | Role::Lane { .. }) | None => {}
             }
         }

@@ -365,6 +365,15 @@ impl Membership {
         }
         self.counters.heartbeats_received_count += 1;
         let identity = Identity::of(member);
+        if (&identity.host, identity.port) == (&self.local.host, self.local.port) {
+            // The last word of a former life here, or a forged one.
+            let text = format!(
+                "a heartbeat from {from} is ignored: it names this node's own address {}, and                  somebody else there",
+                name(&identity)
+            );
+            self.log(now, text, out);
+            return;
+        }
         // Anyone can send a member's package; which incarnation it is, only its own host may say.
         let own_host = identity.address().is_some_and(|at| at.ip() == from.ip().to_canonical());
         let believed = extension.filter(|_| own_host);

@@ -111,6 +111,9 @@ impl Membership {
                         self.forget(&identity);
                         return;
                     }
+                    if acked && extension.is_none() && self.is_silent_once(&identity, now) {
+                        return;
+                    }
                     self.announce(&identity, now, out);
                 } else {
                     known.next_probe = Some(now.plus_ms(known.back_off_ms));
@@ -128,6 +131,18 @@ impl Membership {
                 && known.spoken.incarnation.is_some()
                 && (&other.host, other.port) == (&identity.host, identity.port)
         })
+    }
+
+    /// Where a Ringtribe member lives one answer without a word of it may have come too early: the
+    /// candidate is asked again.
+    fn is_silent_once(&mut self, identity: &Identity, now: Instant) -> bool {
+        if !self.is_taken(identity) {
+            return false;
+        }
+        let Some(known) = self.known.get_mut(identity) else { return false };
+        known.spoken.silent_answers_count += 1;
+        known.next_probe = Some(now.plus_ms(known.back_off_ms));
+        known.spoken.silent_answers_count < SILENT_ANSWERS_COUNT
     }
 
     /// Whether the answer from a candidate's address says that somebody else lives there.

@@ -108,7 +108,8 @@ impl Kernel {
     /// A stranger's address.
     #[must_use]
     pub fn stranger(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000 + (self.next_slot % 10_000) as u16))
+        let number = u16::try_from(self.next_slot % 10_000).unwrap_or(0);
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000 + number))
     }
 
     /// Connections that peers opened and that are not being closed.
