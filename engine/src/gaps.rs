@@ -43,7 +43,7 @@ impl Shared {
         {
             let mut state = self.gaps.state.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(since) = state.open.get_mut(&(member, here)) {
-                *since += messages_count.max(1);
+                *since = since.saturating_add(messages_count.max(1));
                 return;
             }
             if state.open.len() >= LIMIT_COUNT {
@@ -74,7 +74,8 @@ impl Shared {
             if state.unknown.len() >= LIMIT_COUNT {
                 state.unknown.pop_first();
             }
-            *state.unknown.entry(boot_id).or_default() += messages_count;
+            let missed = state.unknown.entry(boot_id).or_default();
+            *missed = missed.saturating_add(messages_count);
         }
         // Control may have let it in meanwhile, and asked before this was noted.
         if let Some(entry) = self.directory.find_boot(boot_id) {

@@ -161,6 +161,10 @@ counters! {
     accepted_count,
     /// Connections refused because there were maxConnections.
     refused_connections_count,
+    /// Connections of strangers closed because all places were taken and somebody else came.
+    displaced_connections_count,
+    /// Messages to the whole group that were dropped: maxReceiveBytes waited for listeners.
+    dropped_broadcasts_count,
     /// Connections closed because of what came on them.
     bad_input_count,
     /// Frames received whole.

@@ -95,6 +95,11 @@ impl Shared {
         else {
             return;
         };
+        // Nobody can be held back here, and who sends so promises nothing.
+        if self.deliveries.is_over_limit() {
+            count(&self.counters.dropped_broadcasts_count, 1);
+            return;
+        }
         let mut unique_id = [0; 16];
         let length = data.unique_id.len().min(16);
         unique_id[..length].copy_from_slice(&data.unique_id[..length]);

@@ -150,6 +150,9 @@ fn unsafe_stands_in_few_places_and_argues() {
         "ffi/c/src/borrow.rs",
         // A counting allocator is unsafe by its trait.
         "benches/src/allocations.rs",
+        "tests/fuzz/src/targets/allocations.rs",
+        // Calls the C entry points, as a C program does.
+        "tests/fuzz/src/c.rs",
     ];
     for directory in [
         "wire/src",
@@ -158,6 +161,7 @@ fn unsafe_stands_in_few_places_and_argues() {
         "ffi/jni/src",
         "ffi/c/src",
         "tests/src",
+        "tests/fuzz/src",
         "benches/src",
     ] {
         for (file, text) in sources(directory) {

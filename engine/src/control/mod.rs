@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::backend::Substrate;
 use crate::config::Config;
@@ -47,6 +47,10 @@ const FEW_DESCRIPTORS_COUNT: u64 = 4_096;
 const RECEIVE_ERROR_PAUSE: Duration = Duration::from_millis(500);
 /// Largest packet of the group.
 const DATAGRAM_BYTES: usize = 65_536;
+/// Packets of the group that may wait for membership.
+const DATAGRAMS_LIMIT_COUNT: usize = 256;
+/// Inputs that share one look at the deadlines.
+const BATCH_COUNT: usize = 64;
 
 /// Where the control thread hands things to. Called on the control thread: must not block.
 pub trait ControlSink: Send + Sync + 'static {
@@ -79,7 +83,7 @@ enum Command {
     StopReceiving(Done<()>),
     StopSending(Done<()>),
     Broadcast(Vec<u8>),
-    Datagram { bytes: Vec<u8>, from: SocketAddr },
+    Datagram { bytes: Vec<u8>, from: SocketAddr, room: OwnedSemaphorePermit },
     ProbeEnded { probe: u64, result: ProbeResult },
     Close,
 }
@@ -402,6 +406,14 @@ impl<N: Net> Control<N> {
                 None | Some(Command::Close) => return,
                 Some(command) => self.carry_out(command).await,
             }
+            // What is there already shares one look at the deadlines.
+            for _ in 0..BATCH_COUNT {
+                match inputs.try_recv() {
+                    Ok(Command::Close) => return,
+                    Ok(command) => self.carry_out(command).await,
+                    Err(_) => break,
+                }
+            }
         }
     }
 
@@ -454,7 +466,7 @@ impl<N: Net> Control<N> {
                 let _ = done.send(());
             }
             Command::Broadcast(datagram) => self.send_datagram(datagram).await,
-            Command::Datagram { bytes, from } => {
+            Command::Datagram { bytes, from, room: _room } => {
                 self.feed(Input::Datagram { bytes: &bytes, from }).await;
             }
             Command::ProbeEnded { probe, result } => {
@@ -535,13 +547,15 @@ impl<N: Net> Control<N> {
         };
         self.group = Some(Rc::clone(&group));
         let commands = self.commands.clone();
+        // More wait in the kernel, which drops what is too much.
+        let rooms = Arc::new(Semaphore::new(DATAGRAMS_LIMIT_COUNT));
         self.receiving = Some(tokio::task::spawn_local(async move {
             let mut buffer = vec![0; DATAGRAM_BYTES];
-            loop {
+            while let Ok(room) = Arc::clone(&rooms).acquire_owned().await {
                 match group.recv_from(&mut buffer).await {
                     Ok((length_bytes, from)) => {
                         let bytes = buffer[..length_bytes].to_vec();
-                        if commands.send(Command::Datagram { bytes, from }).is_err() {
+                        if commands.send(Command::Datagram { bytes, from, room }).is_err() {
                             break;
                         }
                     }

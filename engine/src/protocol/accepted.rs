@@ -16,6 +16,7 @@ use crate::event::{Event, LogLevel};
 use crate::ids::Instant;
 use crate::io::{ConnId, Errno, Evidence, Io, SendBatch};
 use crate::message::AckMode;
+use crate::protocol::half_frame::{self, HalfFrame};
 use crate::protocol::lately::{ConnectionRecord, Digest, Seen, Verdict, Waiting};
 use crate::shared::{Shared, count, planted};
 use crate::status::Status;
@@ -69,6 +70,7 @@ pub(crate) struct Accepted {
     /// Number among the accepted connections of the node; also its line.
     number: u64,
     partial: Option<BufferMut>,
+    half: HalfFrame,
     sender: Option<SenderCache>,
     line_open: bool,
     /// Until then the connection may hold something that was sent before it was lost.
@@ -90,6 +92,7 @@ impl Accepted {
             peer,
             number,
             partial: None,
+            half: HalfFrame::default(),
             sender: None,
             line_open: false,
             held_until: None,
@@ -119,6 +122,49 @@ impl Accepted {
         if let Err(fault) = self.decode(bytes, items, lines, shared, io) {
             self.refuse(&fault, lines, shared, io);
         }
+    }
+
+    /// Bytes came and were decoded: when to [`Self::look`] whether a frame comes along.
+    pub(crate) fn came(&mut self, bytes: usize, limit_ms: u64, now: Instant) -> Option<Instant> {
+        let half_bytes = self.partial.as_mut().map(|partial| partial.vec().len());
+        let is_new = half_bytes.is_some_and(|half_bytes| half_bytes <= bytes);
+        self.half.note(bytes, half_bytes.is_some(), is_new, limit_ms, now)
+    }
+
+    /// Closes the connection if a frame does not come along; else when to look again.
+    pub(crate) fn look(
+        &mut self,
+        is_excused: bool,
+        lines: &Lines,
+        shared: &Shared,
+        io: &mut impl Io,
+    ) -> Option<Instant> {
+        let limit_ms = shared.bounds.ack_timeout_ms;
+        let is_excused = is_excused || self.reading != Reading::Armed;
+        match self.half.look(limit_ms, is_excused, io.now()) {
+            _ if self.closing => None,
+            Ok(due) => due,
+            Err(more_bytes) => {
+                self.refuse(&half_frame::fault(more_bytes, limit_ms), lines, shared, io);
+                None
+            }
+        }
+    }
+
+    /// Who is at the other end.
+    pub(crate) const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether it is on its way to be closed.
+    pub(crate) const fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Whether it comes from a member, as far as is known.
+    pub(crate) fn is_of_member(&self, shared: &Shared) -> bool {
+        let sender = self.sender.as_ref();
+        sender.is_some_and(|sender| shared.directory.find(&sender.identity).is_some())
     }
 
     fn decode(

@@ -41,6 +41,7 @@ pub(super) fn package(port: u16, unique_id: u8) -> Vec<u8> {
 pub(super) struct Bench {
     pub(super) node: Member,
     pub(super) healthy: Member,
+    pub(super) mcast_port: String,
     pub(super) exchanged_count: AtomicU64,
     ended: AtomicBool,
 }
@@ -65,7 +66,7 @@ impl Bench {
         let node = Member::start(1, &all).expect("it starts");
         let healthy = Member::start(2, &common).expect("it starts");
         let (exchanged_count, ended) = (AtomicU64::new(0), AtomicBool::new(false));
-        let bench = Self { node, healthy, exchanged_count, ended };
+        let bench = Self { node, healthy, mcast_port: mcast_port.clone(), exchanged_count, ended };
         std::thread::scope(|scope| {
             for (key, from, to) in
                 [(1, &bench.node, &bench.healthy), (2, &bench.healthy, &bench.node)]

@@ -21,6 +21,7 @@ use ringtribe_wire::tribes;
 
 mod bench;
 mod cases;
+mod slow;
 use bench::*;
 use cases::*;
 

@@ -55,21 +55,16 @@ impl WorkerCore {
     }
 
     pub(super) fn accept(&mut self, conn: ConnId, peer: SocketAddr, io: &mut impl Io) {
-        let bounds = &self.shared.bounds;
-        let most_count = bounds.max_connections.div_ceil(usize::from(bounds.worker_count));
-        if self.closing.is_some() || self.accepted_count >= most_count {
-            count(&self.shared.counters.refused_connections_count, 1);
-            self.conns.insert(conn, Role::Leaving);
-            io.close(conn, true);
-            return;
+        if self.has_place(conn, io) {
+            count(&self.shared.counters.accepted_count, 1);
+            self.greet(conn, peer, io);
         }
-        count(&self.shared.counters.accepted_count, 1);
-        self.greet(conn, peer, io);
     }
 
     /// Waits for the first bytes of a connection.
     pub(super) fn greet(&mut self, conn: ConnId, peer: SocketAddr, io: &mut impl Io) {
         self.accepted_count += 1;
+        self.note_stranger(conn);
         let until = io.now().plus_ms(self.shared.bounds.ack_timeout_ms);
         self.conns.insert(conn, Role::Greeting(Box::new(Greeting::new(peer, until))));
         self.dues.push(Reverse((until, Due::Greeting(conn))));
@@ -158,6 +153,8 @@ impl WorkerCore {
         let (shared, lines) = (&self.shared, &self.crew.lines);
         accepted.received(bytes, &mut self.items, lines, shared, io);
         shared.deliveries.push(&mut self.items);
+        let due = accepted.came(bytes.len(), shared.bounds.ack_timeout_ms, io.now());
+        self.dues.extend(due.map(|due| Reverse((due, Due::HalfFrame(conn)))));
         accepted.hold_back(lines, shared, io);
         self.to_flush.push(conn);
     }
@@ -178,11 +175,11 @@ impl WorkerCore {
         }
         // What came whole before a fault was taken, and is delivered.
         self.shared.deliveries.push(&mut self.items);
+        let limit_ms = self.shared.bounds.ack_timeout_ms;
+        let due = stream.came(bytes.len(), limit_ms, now);
+        self.dues.extend(due.map(|due| Reverse((due, Due::HalfFrame(conn)))));
         if let Err(text) = &result {
-            stream.end(text);
-            self.shared.accuse(format_args!("from {peer}"), text);
-            // Not another byte of it is looked at; the reason goes out first.
-            io.pause_receive(conn);
+            self.end_stream(conn, number, peer, text, io);
         }
         self.watch(number);
         self.to_flush.push(conn);

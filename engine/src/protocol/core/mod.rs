@@ -5,9 +5,10 @@
 
 mod accepting;
 mod lanes;
+mod strangers;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,6 +67,8 @@ enum Due {
     Lane(MemberId, LaneRef),
     Stream(u64),
     Greeting(ConnId),
+    /// A frame that has begun has to come further; what is closed for a fault has to be gone.
+    HalfFrame(ConnId),
     /// Lines of a connection that was held back may be followed by others.
     Release(ConnId),
     Drain(MemberId),
@@ -95,6 +98,8 @@ pub struct WorkerCore {
     accepted_count: usize,
     /// Connections of them that carry a stream.
     streams_count: usize,
+    /// Accepted connections, the oldest first, but those that were found to be of members.
+    strangers: VecDeque<ConnId>,
     requests: BTreeMap<u64, (MemberId, LaneRef)>,
     next_request: u64,
     to_pump: Vec<(MemberId, LaneRef)>,
@@ -125,6 +130,7 @@ impl WorkerCore {
             conns: BTreeMap::new(),
             accepted_count: 0,
             streams_count: 0,
+            strangers: VecDeque::new(),
             requests: BTreeMap::new(),
             next_request: 0,
             to_pump: Vec::new(),
@@ -342,6 +348,7 @@ impl WorkerCore {
                         self.broken(conn, peer, text, io);
                     }
                 }
+                Due::HalfFrame(conn) => self.half_frame(conn, due, io),
                 Due::Release(conn) => {
                     if let Some(Role::Accepted(accepted)) = self.conns.get_mut(&conn)
                         && accepted.held_until == Some(due)
@@ -457,8 +464,10 @@ impl Core for WorkerCore {
         match event {
             IoEvent::Accepted { conn, peer } => self.accept(conn, peer, io),
             IoEvent::HandedOver { conn, peer, read } => {
-                self.greet(conn, peer, io);
-                self.greeting(conn, &read, io);
+                if self.has_place(conn, io) {
+                    self.greet(conn, peer, io);
+                    self.greeting(conn, &read, io);
+                }
             }
             IoEvent::Connected { request, conn } => self.connected(request, conn, io),
             IoEvent::ConnectFailed { request, error } => self.connect_failed(request, error, io),

@@ -9,13 +9,14 @@
 //! A Ringtribe node says more of itself than a stock one (`speech`): which incarnation it is. Members
 //! that are configured are found by probes instead of heartbeats (`statics`).
 
+mod candidates;
 mod interface;
 mod probes;
 mod speech;
 mod statics;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ringtribe_wire::native::extension::Extension;
 use ringtribe_wire::tribes::{self, Datagram, Member};
@@ -28,6 +29,7 @@ use crate::status::Status;
 
 pub use interface::{Input, LocalMember, MembershipCounters, Output, ProbeResult, StaticMember};
 
+use candidates::Candidates;
 use probes::Target;
 use speech::Spoken;
 use statics::Endpoint;
@@ -37,6 +39,8 @@ use statics::Endpoint;
 const SUSPECT_MS: u64 = 300_000;
 /// A fault of the same kind is logged once in this time.
 const LOG_EVERY_MS: u64 = 1_000;
+/// Packets that come sooner after a look at all that are known bring no other look.
+const TICK_NS: u64 = 1_000_000;
 
 #[derive(Debug)]
 struct Known {
@@ -51,6 +55,8 @@ struct Known {
     suspect_since: Option<Instant>,
     /// Said goodbye then, with this package.
     leaving: Option<(Instant, Vec<u8>)>,
+    /// Its own host, if its first heartbeat came from there.
+    source: Option<IpAddr>,
     spoken: Spoken,
 }
 
@@ -66,6 +72,7 @@ impl Known {
             back_off_ms,
             suspect_since: None,
             leaving: None,
+            source: None,
             spoken: Spoken::default(),
         }
     }
@@ -94,6 +101,8 @@ pub struct Membership {
     started: Option<Instant>,
     next_heartbeat: Option<Instant>,
     known: BTreeMap<Identity, Known>,
+    candidates: Candidates,
+    ticked: Option<Instant>,
     probes: BTreeMap<u64, Target>,
     next_probe: u64,
     last_log: Option<Instant>,
@@ -121,6 +130,8 @@ impl Membership {
             started: None,
             next_heartbeat: None,
             known: BTreeMap::new(),
+            candidates: Candidates::default(),
+            ticked: None,
             probes: BTreeMap::new(),
             next_probe: 0,
             last_log: None,
@@ -177,6 +188,9 @@ impl Membership {
 
     /// Takes an input; what has to be done is added to `out`.
     pub fn handle(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
+        // Packets may come faster than anybody is to be looked at.
+        let is_flood = matches!(input, Input::Datagram { .. })
+            && self.ticked.is_some_and(|last| now.0.saturating_sub(last.0) < TICK_NS);
         match input {
             Input::Datagram { bytes, from } => self.datagram(bytes, from, now, out),
             Input::ProbeEnded { probe, result } => self.probe_ended(probe, result, now, out),
@@ -236,6 +250,7 @@ impl Membership {
                     }
                 }
                 self.probes.clear();
+                self.candidates = Candidates::default();
                 self.endpoints.values_mut().for_each(Endpoint::stop);
                 self.view_changed();
                 self.say_goodbye(was, now, out);
@@ -248,7 +263,10 @@ impl Membership {
             }
             Input::Tick => {}
         }
-        self.tick(now, out);
+        if !is_flood {
+            self.ticked = Some(now);
+            self.tick(now, out);
+        }
         self.tell_extension(now, out);
     }
 
@@ -347,6 +365,15 @@ impl Membership {
         }
         self.counters.heartbeats_received_count += 1;
         let identity = Identity::of(member);
+        if (&identity.host, identity.port) == (&self.local.host, self.local.port) {
+            // The last word of a former life here, or a forged one.
+            let text = format!(
+                "a heartbeat from {from} is ignored: it names this node's own address {}, and                  somebody else there",
+                name(&identity)
+            );
+            self.log(now, text, out);
+            return;
+        }
         // Anyone can send a member's package; which incarnation it is, only its own host may say.
         let own_host = identity.address().is_some_and(|at| at.ip() == from.ip().to_canonical());
         let believed = extension.filter(|_| own_host);
@@ -383,13 +410,17 @@ impl Membership {
                     identity.port
                 );
                 self.log(now, text, out);
-            } else if self.known.len() < MAX_MEMBERS_COUNT {
+            } else if self.known.len() < MAX_MEMBERS_COUNT
+                && self.candidates.take(own_host.then(|| from.ip().to_canonical()))
+            {
                 let package = package.to_vec();
                 let mut known = Known::new(package, member.alive_ms, self.frequency_ms, now);
+                known.source = own_host.then(|| from.ip().to_canonical());
                 known.spoken.former = former;
                 self.known.insert(identity.clone(), known);
                 self.spoke(&identity, believed, now, out);
-                self.probe(&identity, false, now, out);
+                let acked = self.is_taken(&identity);
+                self.probe(&identity, acked, now, out);
             }
             return;
         };
@@ -508,6 +539,7 @@ impl Membership {
         let Some(known) = self.known.get_mut(identity) else { return };
         known.is_member = true;
         known.back_off_ms = self.frequency_ms;
+        self.candidates.give_back(known.source);
         let (package, incarnation) = (known.package.clone(), known.spoken.incarnation);
         let vitals = known.spoken.vitals.unwrap_or_default();
         self.counters.members_added_count += 1;
@@ -538,6 +570,9 @@ impl Membership {
 
     fn forget(&mut self, identity: &Identity) -> Option<Known> {
         let known = self.known.remove(identity)?;
+        if !known.is_member {
+            self.candidates.give_back(known.source);
+        }
         if let Some(probe) = known.probe {
             self.probes.remove(&probe);
         }
@@ -557,6 +592,7 @@ impl Membership {
         self.counters.members_gone_count += 1;
         // Its heartbeats may go on: then it is tried again, ever less often.
         known.is_member = false;
+        self.candidates.keep(known.source);
         known.suspect_since = None;
         known.next_probe = Some(now.plus_ms(known.back_off_ms));
         known.back_off_ms = (2 * known.back_off_ms).min(self.drop_time_ms);
@@ -579,7 +615,7 @@ impl Membership {
                 if silent {
                     forgotten.push(identity.clone());
                 } else if due {
-                    probed.push((identity.clone(), false));
+                    probed.push((identity.clone(), self.is_taken(identity)));
                 }
                 continue;
             }

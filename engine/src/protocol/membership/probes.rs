@@ -106,13 +106,56 @@ impl Membership {
                 known.probe = None;
                 if known.is_member {
                     self.member_probed(&identity, acked, result, now, out);
-                } else if matches!(result, ProbeResult::Answered { .. }) {
+                } else if let ProbeResult::Answered { extension } = result {
+                    if acked && self.is_denied(&identity, extension.as_deref()) {
+                        self.forget(&identity);
+                        return;
+                    }
+                    if acked && extension.is_none() && self.is_silent_once(&identity, now) {
+                        return;
+                    }
                     self.announce(&identity, now, out);
                 } else {
                     known.next_probe = Some(now.plus_ms(known.back_off_ms));
                     known.back_off_ms = (2 * known.back_off_ms).min(self.drop_time_ms);
                 }
             }
+        }
+    }
+
+    /// Whether a Ringtribe member that lives has this address: then who lives there has to say himself
+    /// that he is another now, since anybody can send a heartbeat.
+    pub(super) fn is_taken(&self, identity: &Identity) -> bool {
+        self.known.iter().any(|(other, known)| {
+            known.is_member
+                && known.spoken.incarnation.is_some()
+                && (&other.host, other.port) == (&identity.host, identity.port)
+        })
+    }
+
+    /// Where a Ringtribe member lives one answer without a word of it may have come too early: the
+    /// candidate is asked again.
+    fn is_silent_once(&mut self, identity: &Identity, now: Instant) -> bool {
+        if !self.is_taken(identity) {
+            return false;
+        }
+        let Some(known) = self.known.get_mut(identity) else { return false };
+        known.spoken.silent_answers_count += 1;
+        known.next_probe = Some(now.plus_ms(known.back_off_ms));
+        known.spoken.silent_answers_count < SILENT_ANSWERS_COUNT
+    }
+
+    /// Whether the answer from a candidate's address says that somebody else lives there.
+    fn is_denied(&self, identity: &Identity, answer: Option<&[u8]>) -> bool {
+        let Ok(Some(extension)) = Extension::decode(answer.unwrap_or_default()) else {
+            return false;
+        };
+        let limits = ringtribe_wire::Limits::default();
+        match extension.package.map(|package| Member::decode(package, &limits)) {
+            Some(Ok((member, _))) => Identity::of(&member) != *identity,
+            _ => self.known.values().any(|known| {
+                known.is_member && known.spoken.boot_id() == Some(BootId(extension.boot_id))
+            }),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{Recorder, explore, identity, life};
 use crate::delivery::{PollEnd, Polled, PollerClass};
 use crate::directory::Vitals;
 use crate::event::Event;
-use crate::ids::{BootId, Key};
+use crate::ids::{BootId, Instant, Key};
 use crate::inbox::Inbox;
 use crate::protocol::membership::Output;
 use crate::shared::{Bounds, Shared};

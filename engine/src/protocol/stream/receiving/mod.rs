@@ -20,6 +20,7 @@ use crate::buffer::{Buffer, BufferMut, Segment};
 use crate::delivery::{Incoming, Item, LineId, Origin};
 use crate::ids::{BootId, Epoch, Instant};
 use crate::io::{ConnId, Errno, Io, SendBatch};
+use crate::protocol::half_frame::HalfFrame;
 use crate::shared::{Shared, count, planted};
 use crate::status::Status;
 
@@ -75,6 +76,7 @@ pub(crate) struct ReceiveStream {
     pub(crate) peer: SocketAddr,
     package: Arc<[u8]>,
     partial: Option<BufferMut>,
+    pub(crate) half: HalfFrame,
     received: u64,
     /// What an ack of this epoch has said of it.
     said: u64,
@@ -127,6 +129,7 @@ impl ReceiveStream {
             peer,
             package: hello.member_package.into(),
             partial: None,
+            half: HalfFrame::default(),
             received: 0,
             said: 0,
             counted_bytes: 0,
@@ -197,6 +200,7 @@ impl ReceiveStream {
             self.package = hello.member_package.into();
         }
         self.partial = None;
+        self.half = HalfFrame::default();
         self.control.clear();
         self.sending = false;
         self.ending = false;
@@ -315,6 +319,13 @@ impl ReceiveStream {
             }
         }
         Ok(())
+    }
+
+    /// Bytes came and were decoded: when to look whether a frame comes along.
+    pub(crate) fn came(&mut self, bytes: usize, limit_ms: u64, now: Instant) -> Option<Instant> {
+        let half_bytes = self.partial.as_mut().map(|partial| partial.vec().len());
+        let is_new = half_bytes.is_some_and(|half_bytes| half_bytes <= bytes);
+        self.half.note(bytes, half_bytes.is_some(), is_new, limit_ms, now)
     }
 
     fn frame(
@@ -444,6 +455,11 @@ impl ReceiveStream {
         let close = Close { code: status.number(), sequence: self.received, text: text.as_bytes() };
         close.encode(&mut self.control);
         self.ending = true;
+    }
+
+    /// Whether a fault was found and its connection is to close.
+    pub(crate) const fn is_ending(&self) -> bool {
+        self.ending
     }
 
     /// The connection is gone.

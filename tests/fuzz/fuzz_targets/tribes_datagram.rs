@@ -1,0 +1,4 @@
+#![no_main]
+//! See `ringtribe_fuzz::TARGETS`.
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| ringtribe_fuzz::play("tribes_datagram", input));
