@@ -1,0 +1,1 @@
+//! Limits of the operating system: descriptors, memory, socket buffers.
