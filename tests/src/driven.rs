@@ -2,8 +2,8 @@
 //!
 //! `member ID [NAME=VALUE ...]` with the engine's attributes, and with `life=N` (how often it was
 //! started), `notes=DIRECTORY` (what it applies and what is acknowledged is noted there),
-//! `limit-nofile=N`, `limit-as=BYTES` and `limit-memlock=BYTES`. Says where it listens and what it
-//! runs on. Commands:
+//! `limit-nofile=N`, `limit-as=BYTES` and `limit-memlock=BYTES`, with `rings-above=N` (larger rings
+//! are refused by seccomp) and `user=N` (it has no capabilities). Says where it listens and what it runs on. Commands:
 //!
 //! * `members count=N` waits for so many;
 //! * `delivered key=K` tells the numbers of the messages of a key, `await key=K number=N` waits for one;
@@ -25,13 +25,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Uid, setuid};
 
 use crate::load::{Load, Pace};
 use crate::member::{Change, Kind, Member, Seen, numbers, runs};
 use crate::process::Process;
+use crate::refuse::refuse_rings_above;
 
 /// Longest wait for an answer.
 const WITHIN: Duration = Duration::from_secs(40);
+
+/// A key of `load` holds the id of its sender, how often that was started, and which of its senders.
+const SENDER_SHIFT: u32 = 48;
+
+/// The id of the member whose key it is.
+#[must_use]
+pub const fn sender_of(key: u64) -> u64 {
+    key >> SENDER_SHIFT
+}
 
 /// The value of `NAME=VALUE` among words.
 fn value<'a>(words: &[&'a str], name: &str) -> Result<&'a str, String> {
@@ -147,7 +158,7 @@ impl Driven {
         match words.first().copied() {
             Some("load") => {
                 let pace = Pace {
-                    first_key: self.id << 48 | self.life << 16,
+                    first_key: self.id << SENDER_SHIFT | self.life << 16,
                     keys_count: number(words, "keys")?,
                     bytes: usize::try_from(number(words, "bytes")?).unwrap_or(usize::MAX),
                     pause: Duration::from_micros(number(words, "pause")?),
@@ -198,22 +209,30 @@ fn limit(name: &str, value: &str) -> Result<(), String> {
 fn run(arguments: &[String]) -> Result<(), String> {
     let (id, settings) = arguments.split_first().ok_or("give an id")?;
     let id: u8 = id.parse().map_err(|error| format!("{id}: {error}"))?;
-    let (mut engine, mut life, mut notes) = (Vec::new(), 0, None);
+    let (mut engine, mut life, mut notes, mut user) = (Vec::new(), 0, None, None);
     for setting in settings {
         let (name, value) = setting.split_once('=').ok_or("settings are NAME=VALUE")?;
         match name {
             "life" => life = number(&[setting], "life")?,
             "notes" => notes = Some(Path::new(value)),
+            "rings-above" => refuse_rings_above(number(&[setting], "rings-above")?)?,
+            "user" => user = Some(number(&[setting], "user")?),
             name if name.starts_with("limit-") => limit(name, value)?,
             _ => engine.push((name, value)),
         }
     }
     let notes = notes.map(|directory| directory.join(format!("{id}-{life}")));
-    let member = Member::open(id, &engine)?;
-    if let Some(path) = notes.as_ref().map(|path| path.with_extension("applied")) {
-        let file = File::create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        member.look(|seen| seen.journal = Some(file));
+    let journal = notes
+        .as_ref()
+        .map(|path| path.with_extension("applied"))
+        .map(|path| File::create(&path).map_err(|error| format!("{}: {error}", path.display())));
+    let journal = journal.transpose()?;
+    if let Some(user) = user {
+        let user = u32::try_from(user).map_err(|error| format!("user={user}: {error}"))?;
+        setuid(Uid::from_raw(user)).map_err(|error| format!("user={user}: {error}"))?;
     }
+    let member = Member::open(id, &engine)?;
+    member.look(|seen| seen.journal = journal);
     member.announce()?;
     println!("port={}", member.address.port());
     println!("backend={}", member.node.backend());

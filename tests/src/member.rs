@@ -151,7 +151,12 @@ impl Seen {
             _ => return,
         };
         if let Some(address) = self.addresses.get(&member.to_bits()) {
-            self.changes.push(Change { kind, address: *address, micros });
+            let address = *address;
+            if let (Kind::GapHere, Some(journal)) = (kind, &mut self.journal) {
+                let noted = journal.write_all(format!("gap {address}\n").as_bytes());
+                noted.expect("a gap can be noted");
+            }
+            self.changes.push(Change { kind, address, micros });
         }
     }
 }

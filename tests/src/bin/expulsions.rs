@@ -28,10 +28,14 @@ fn all(arguments: &[String]) -> Result<bool, String> {
         seed: option(arguments, "--seed", 1)?,
     };
     println!("{plan:?}");
-    let report = run(plan, &this_program()?, |report| println!("so far: {report}"));
+    let report = run(plan, &this_program()?, |report| {
+        println!("so far: {report}");
+        report.expelled.iter().for_each(|expelled| println!("  {expelled}"));
+    });
     let report = report.map_err(|error| error.to_string())?;
     println!("in all: {report}");
     report.expelled.iter().for_each(|expelled| println!("  {expelled}"));
+    report.excused.iter().for_each(|excused| println!("  after a longer pause: {excused}"));
     report.totals.iter().for_each(|totals| println!("  senders: {totals}"));
     Ok(report.expelled.is_empty())
 }

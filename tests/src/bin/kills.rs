@@ -53,11 +53,8 @@ fn main() -> ExitCode {
         Ok(report) => {
             println!("in all: {report}");
             let judgement = &report.judgement;
-            for fault in judgement.lost.iter().chain(&judgement.disordered).take(100) {
-                println!("  {fault}");
-            }
-            let is_kept = judgement.lost.is_empty() && judgement.disordered.is_empty();
-            if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            judgement.faults().take(100).for_each(|fault| println!("  {fault}"));
+            if judgement.faults().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(text) => {
             eprintln!("{text}");

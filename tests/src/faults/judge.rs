@@ -1,8 +1,8 @@
 //! Whether what was acknowledged was applied: what members noted on disk is compared.
 //!
-//! A member notes a message before its listener returns (`HOST-LIFE.applied`: key, number), and what
-//! was acknowledged after the call returned (`HOST-LIFE.acked`: key, number, address). The notes
-//! outlive it.
+//! A member notes a message before its listener returns (`ID-LIFE.applied`: key, number; `gap`, address
+//! for what it is told to have missed), and what was acknowledged after the call returned
+//! (`ID-LIFE.acked`: key, number, address). The notes outlive it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::cluster::host_at;
+use crate::driven::sender_of;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Judgement {
     pub lost: Vec<String>,
     /// Delivered twice in one life, or out of the order of the key.
     pub disordered: Vec<String>,
+    /// Numbers missing in one life though no gap was told.
+    pub untold: Vec<String>,
 }
 
 impl Judgement {
@@ -31,18 +34,61 @@ impl Judgement {
         self.applied_count += other.applied_count;
         self.lost.extend(other.lost);
         self.disordered.extend(other.disordered);
+        self.untold.extend(other.untold);
+    }
+
+    /// All that should not be.
+    pub fn faults(&self) -> impl Iterator<Item = &String> {
+        self.lost.iter().chain(&self.disordered).chain(&self.untold)
+    }
+}
+
+impl Judgement {
+    /// Reads what a member noted in one life.
+    fn applied(
+        &mut self,
+        stem: &str,
+        lines: &[String],
+        of_host: &mut BTreeSet<(u64, u64)>,
+    ) -> Result<(), String> {
+        let (mut last, mut missing) = (BTreeMap::<u64, u64>::new(), BTreeMap::<u64, u64>::new());
+        let mut told = BTreeSet::new();
+        for line in lines {
+            if let Some(address) = line.strip_prefix("gap ") {
+                told.extend(address.parse().ok().and_then(host_at));
+                continue;
+            }
+            let (key, number) = message(line).ok_or_else(|| format!("{stem}: {line}"))?;
+            match last.insert(key, number) {
+                Some(before) if before >= number => {
+                    self.disordered.push(format!("{stem}: key {key:#x} number {number}"));
+                }
+                Some(before) => *missing.entry(key).or_default() += number - before - 1,
+                None => {}
+            }
+            of_host.insert((key, number));
+            self.applied_count += 1;
+        }
+        for (key, count) in missing {
+            let is_told = usize::try_from(sender_of(key)).is_ok_and(|of| told.contains(&of));
+            if count > 0 && !is_told {
+                self.untold.push(format!("{stem}: {count} messages of key {key:#x}"));
+            }
+        }
+        Ok(())
     }
 }
 
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { acked_count, applied_count, lost, disordered } = self;
+        let Self { acked_count, applied_count, lost, disordered, untold } = self;
         write!(
             f,
             "{applied_count} applied, {acked_count} acknowledged as applied, of which {} are lost; {} \
-             twice or out of order",
+             twice or out of order; {} keys with something missing and no gap told",
             lost.len(),
-            disordered.len()
+            disordered.len(),
+            untold.len()
         )
     }
 }
@@ -68,15 +114,8 @@ pub fn judge(directory: &Path) -> Result<Judgement, String> {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let host = stem.split_once('-').and_then(|(host, _)| host.parse().ok());
         let host = host.ok_or_else(|| format!("{} is of no host", path.display()))?;
-        let mut last: BTreeMap<u64, u64> = BTreeMap::new();
-        for line in lines(&path)? {
-            let (key, number) = message(&line).ok_or_else(|| format!("{stem}: {line}"))?;
-            if last.insert(key, number).is_some_and(|before| before >= number) {
-                judgement.disordered.push(format!("{stem}: key {key:#x} number {number}"));
-            }
-            applied.entry(host).or_default().insert((key, number));
-            judgement.applied_count += 1;
-        }
+        let of_host = applied.entry(host).or_default();
+        judgement.applied(stem, &lines(&path)?, of_host)?;
     }
     for path in acked_files {
         for line in lines(&path)? {
