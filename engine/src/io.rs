@@ -83,6 +83,8 @@ pub enum Evidence {
     Refused,
     /// A connection that was open ended.
     ConnectionLost,
+    /// It answered an echo: its process runs and the network carries, whatever became of heartbeats.
+    Alive,
     /// No acknowledgement within ackTimeout, or no echo within mcastDropTime.
     AckTimeout,
     /// The epoch has to end at once: the member stalled, lost its state, lives no more, or refuses.

@@ -60,6 +60,23 @@ fn a_suspect_that_answers_but_never_speaks_is_dropped_in_the_end() {
 }
 
 #[test]
+fn a_member_that_answers_echoes_is_not_silent_until_it_stops_to() {
+    let mut bench = Bench::with_member();
+    let identity = Identity { host: vec![10, 0, 0, 1], port: 4001, unique_id: [1; 16] };
+    // The last heartbeats before a pause were lost.
+    bench.pass(2 * FREQUENCY_MS);
+    bench.give(Input::Evidence { identity: &identity, evidence: Evidence::Alive });
+    bench.pass(DROP_MS - 1);
+    assert_eq!(bench.answer(&ProbeResult::TimedOut), 0, "silent for less than mcastDropTime");
+    bench.pass(1);
+    assert_eq!(bench.answer(&ANSWERED), 1, "now it is");
+    bench.give(Input::Evidence { identity: &identity, evidence: Evidence::Alive });
+    bench.pass(DROP_MS);
+    assert_eq!(bench.answer(&ProbeResult::TimedOut), 1);
+    assert_eq!(bench.gone(), [Status::Cut]);
+}
+
+#[test]
 fn a_member_that_speaks_is_kept_whatever_is_lost_on_the_way() {
     let mut bench = Bench::with_member();
     let identity = Identity { host: vec![10, 0, 0, 1], port: 4001, unique_id: [1; 16] };

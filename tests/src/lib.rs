@@ -1,9 +1,13 @@
 //! What the tests run: real Tomcats, real Tribes peers, and a simulated cluster.
 
 pub mod build;
+pub mod driven;
+pub mod faults;
 pub mod hostile;
 pub mod http;
+pub mod load;
 pub mod member;
+pub mod netns;
 pub mod peer;
 pub mod process;
 pub mod python;

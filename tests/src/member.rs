@@ -1,20 +1,25 @@
 //! An engine with its listeners, and what they saw.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::fs::File;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ringtribe::config::Config;
 use ringtribe::delivery::{PollEnd, Polled, PollerClass};
-use ringtribe::directory::MemberEntry;
+use ringtribe::directory::{Identity, MemberEntry};
 use ringtribe::event::Event;
 use ringtribe::ids::{Key, MemberId};
 use ringtribe::node::Node;
 use ringtribe::protocol::membership::LocalMember;
 use ringtribe::status::Status;
 use ringtribe::submit::{Envelope, MessageBuilder, SendFailure};
+use ringtribe_wire::Limits;
+
+use crate::process::monotonic_micros;
 
 /// Longest wait for anything that a test waits for.
 pub const WITHIN: Duration = Duration::from_secs(30);
@@ -29,6 +34,30 @@ const SESSION: &[u8] = include_bytes!("../../wire/testdata/java/session-delta.bi
 /// Key and number stand before the rest of a payload.
 pub const LEAST_BYTES: usize = 16;
 
+/// What happened to the view of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Somebody came.
+    Added,
+    /// Somebody has gone.
+    Gone(Status),
+    /// Messages of somebody are missing here.
+    GapHere,
+    /// Messages of this member are missing there.
+    GapThere,
+}
+
+/// When that happened, and with whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// What.
+    pub kind: Kind,
+    /// Where that member listens.
+    pub address: SocketAddr,
+    /// The time, as [`monotonic_micros`].
+    pub micros: u64,
+}
+
 /// What the listeners of a member saw.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -42,6 +71,11 @@ pub struct Seen {
     pub others_count: u64,
     /// All but log records and completions.
     pub events: Vec<Event>,
+    /// The same, with their times.
+    pub changes: Vec<Change>,
+    addresses: BTreeMap<u64, SocketAddr>,
+    /// Where each message is noted before its listener returns.
+    pub journal: Option<File>,
     /// Texts of log records.
     pub logs: Vec<String>,
     /// Who failed, by token.
@@ -80,7 +114,13 @@ impl Seen {
             Polled::Message(delivery) => {
                 self.note_pause();
                 match read(delivery.incoming().payload()) {
-                    Some((key, number)) => self.delivered.entry(key).or_default().push(number),
+                    Some((key, number)) => {
+                        if let Some(journal) = &mut self.journal {
+                            let noted = journal.write_all(format!("{key} {number}\n").as_bytes());
+                            noted.expect("a message can be noted");
+                        }
+                        self.delivered.entry(key).or_default().push(number);
+                    }
                     None => self.others_count += 1,
                 }
                 delivery.complete(Status::Ok);
@@ -89,7 +129,34 @@ impl Seen {
             Polled::Event(Event::Completed { token, failures }) => {
                 self.completed.insert(token, failures);
             }
-            Polled::Event(event) => self.events.push(event),
+            Polled::Event(event) => {
+                self.note_change(&event);
+                self.events.push(event);
+            }
+        }
+    }
+
+    fn note_change(&mut self, event: &Event) {
+        let micros = monotonic_micros();
+        let (member, kind) = match event {
+            Event::MemberAdded { member, package } => {
+                let decoded = ringtribe_wire::tribes::Member::decode(package, &Limits::default());
+                let address = decoded.ok().and_then(|(of, _)| Identity::of(&of).address());
+                self.addresses.extend(address.map(|address| (member.to_bits(), address)));
+                (member, Kind::Added)
+            }
+            Event::MemberGone { member, cause, .. } => (member, Kind::Gone(*cause)),
+            Event::Gap { member, here: true, .. } => (member, Kind::GapHere),
+            Event::Gap { member, here: false, .. } => (member, Kind::GapThere),
+            _ => return,
+        };
+        if let Some(address) = self.addresses.get(&member.to_bits()) {
+            let address = *address;
+            if let (Kind::GapHere, Some(journal)) = (kind, &mut self.journal) {
+                let noted = journal.write_all(format!("gap {address}\n").as_bytes());
+                noted.expect("a gap can be noted");
+            }
+            self.changes.push(Change { kind, address, micros });
         }
     }
 }
@@ -185,7 +252,10 @@ impl Member {
         let node = Arc::new(Node::open(&config).map_err(|error| error.to_string())?);
         let address = node.listen().map_err(|error| error.to_string())?;
         node.set_local_member(LocalMember {
-            host: vec![127, 0, 0, 1],
+            host: match address.ip() {
+                IpAddr::V4(ip) => ip.octets().into(),
+                IpAddr::V6(ip) => ip.octets().into(),
+            },
             port: i32::from(address.port()),
             secure_port: -1,
             udp_port: -1,

@@ -6,7 +6,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
+
+/// A clock that all processes of this machine share, in microseconds.
+///
+/// # Panics
+/// There is no such clock.
+#[must_use]
+pub fn monotonic_micros() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock");
+    u64::try_from(Duration::from(now).as_micros()).unwrap_or(u64::MAX)
+}
 
 /// A running program whose standard output is read line by line.
 #[derive(Debug)]

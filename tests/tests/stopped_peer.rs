@@ -3,7 +3,7 @@
 //! Three processes: this one sends to two others, of which one gets SIGSTOP.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use nix::sys::signal::Signal;
 use ringtribe::event::Event;
 use ringtribe::ids::MemberId;
 use ringtribe::status::Status;
-use ringtribe_tests::member::{APPLIED, ASYNCHRONOUS, Member, Seen, numbers};
-use ringtribe_tests::process::Process;
+use ringtribe_tests::driven::Child;
+use ringtribe_tests::member::{APPLIED, ASYNCHRONOUS, Member, Seen};
 use ringtribe_tests::tomcat::free_mcast_port;
 
 const DROP_MS: u64 = 1_000;
@@ -23,7 +23,6 @@ const QUEUE_BYTES: usize = 256 << 10;
 const MESSAGE_BYTES: usize = 4 << 10;
 /// What a message costs in a queue beside its payload.
 const OVERHEAD_BYTES: usize = ringtribe::budget::MESSAGE_OVERHEAD_BYTES;
-const WITHIN: Duration = Duration::from_secs(40);
 /// Pollers of messages that a member has.
 const LISTENERS_COUNT: u64 = 2;
 
@@ -34,30 +33,9 @@ const COMPLETED: u64 = 3;
 const UNASKED: u64 = 4;
 const ALONE: u64 = 5;
 
-struct Child {
-    process: Process,
-    port: u16,
-}
-
-impl Child {
-    fn start(name: &str, id: u8, settings: &[String]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_member"));
-        command.arg(id.to_string()).args(settings).stderr(Stdio::inherit());
-        let process = Process::start(name, command).expect("it starts");
-        let port = process.await_line("port=", WITHIN).expect("it listens");
-        Self { process, port: port.parse().expect("a port") }
-    }
-
-    fn ask(&mut self, command: &str) -> String {
-        self.process.tell(command).expect("it runs");
-        let answer = self.process.await_line("> ", WITHIN).expect("an answer");
-        assert!(!answer.starts_with("error"), "{command}: {answer}");
-        answer
-    }
-
-    fn delivered(&mut self, key: u64) -> Vec<u64> {
-        numbers(&self.ask(&format!("delivered key={key}"))).expect("runs")
-    }
+fn start(id: u8, settings: &[String]) -> Child {
+    let command = Command::new(env!("CARGO_BIN_EXE_member"));
+    Child::start(command, id, settings).expect("it listens")
 }
 
 /// What became of a message at one member.
@@ -219,7 +197,7 @@ fn during(ack_ms: u64, story: impl FnOnce(&Trial, &mut Child)) -> (Trial, Child,
         format!("ackTimeout={ack_ms}"),
         format!("maxQueueSize={QUEUE_BYTES}"),
     ];
-    let (mut b, mut c) = (Child::start("b", 2, &group), Child::start("c", 3, &group));
+    let (mut b, mut c) = (start(2, &group), start(3, &group));
     let settings: Vec<_> = group.iter().filter_map(|word| word.split_once('=')).collect();
     let a = Member::start(1, &settings).expect("it starts");
     let entries = [b.port, c.port].map(|port| a.member_at(port).expect("it is seen"));

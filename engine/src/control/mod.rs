@@ -45,6 +45,8 @@ pub use sockets::{ListenError, MulticastError};
 const FEW_DESCRIPTORS_COUNT: u64 = 4_096;
 /// Pause after a receive error on the group, as stock's.
 const RECEIVE_ERROR_PAUSE: Duration = Duration::from_millis(500);
+/// What keeps connections from being accepted is said so often.
+const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
 /// Largest packet of the group.
 const DATAGRAM_BYTES: usize = 65_536;
 /// Packets of the group that may wait for membership.
@@ -520,13 +522,26 @@ impl<N: Net> Control<N> {
             }
         };
         tokio::task::spawn_local(async move {
+            let mut logged: Option<std::time::Instant> = None;
             loop {
                 match N::accept(&listener).await {
                     Ok((fd, peer)) => sink.accepted(fd, peer),
                     // The port was closed.
                     Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => break,
                     // Out of descriptors, or a connection that ended while it queued.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    Err(error) => {
+                        let is_ended = error.kind() == std::io::ErrorKind::ConnectionAborted;
+                        let is_due = logged.is_none_or(|at| at.elapsed() >= ACCEPT_LOG_EVERY);
+                        if !is_ended && is_due {
+                            logged = Some(std::time::Instant::now());
+                            let text = format!(
+                                "a connection cannot be accepted: {error}; peers wait until it can; \
+                                 raise the limit of descriptors (ulimit -n) or of memory"
+                            );
+                            sink.membership(Output::Log { level: LogLevel::Error, text });
+                        }
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
                 }
             }
             let _ = ended.send(());

@@ -2,12 +2,20 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
+
+/// The kernel ends the rings of a killed process, and with them its sockets, some time after the
+/// process: 5 to 35 ms were seen on an idle machine. A node that is started again at once waits so
+/// long for its port, since a member that comes back elsewhere is not found by static members.
+const PORT_WAIT: Duration = Duration::from_millis(200);
+/// Pause between two attempts; nothing tells when a port becomes free.
+const PORT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a node cannot listen.
 #[derive(Debug)]
@@ -116,34 +124,40 @@ fn auto_address() -> IpAddr {
         .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
-/// Listens on the first free port of the configured range.
+fn listen_at(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A node that restarts must get its port back from connections in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
+}
+
+/// Listens on the first free port of the configured range; the first of all is waited for shortly.
 pub(super) fn listen(config: &Config) -> Result<std::net::TcpListener, ListenError> {
     let address = config.tcp_listen_address.unwrap_or_else(auto_address);
     let first = config.tcp_listen_port;
     let more = u16::try_from(config.auto_bind.saturating_sub(1)).unwrap_or(u16::MAX);
     let last = first.saturating_add(more);
+    let until = Instant::now() + PORT_WAIT;
     for port in first..=last {
-        let bound = (|| {
-            let socket =
-                Socket::new(Domain::for_address((address, port).into()), Type::STREAM, None)?;
-            // A node that restarts must get its port back from connections in TIME_WAIT.
-            socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddr::new(address, port).into())?;
-            socket.listen(1024)?;
-            Ok(socket)
-        })();
+        let mut bound = listen_at(SocketAddr::new(address, port));
+        while port == first
+            && matches!(&bound, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse)
+            && Instant::now() < until
+        {
+            std::thread::sleep(PORT_PAUSE);
+            bound = listen_at(SocketAddr::new(address, port));
+        }
         match bound {
-            Ok(socket) => return Ok(socket.into()),
-            Err(error) => {
-                let error: std::io::Error = error;
-                match error.kind() {
-                    std::io::ErrorKind::AddrInUse => {}
-                    std::io::ErrorKind::AddrNotAvailable => {
-                        return Err(ListenError::NotHere { address, here: addresses() });
-                    }
-                    _ => return Err(ListenError::System(error)),
+            Ok(socket) => return Ok(socket),
+            Err(error) => match error.kind() {
+                std::io::ErrorKind::AddrInUse => {}
+                std::io::ErrorKind::AddrNotAvailable => {
+                    return Err(ListenError::NotHere { address, here: addresses() });
                 }
-            }
+                _ => return Err(ListenError::System(error)),
+            },
         }
     }
     Err(ListenError::InUse { address, first, last })
@@ -195,4 +209,36 @@ pub(super) fn raise_descriptor_limit() -> Option<u64> {
         return Some(soft);
     }
     Some(hard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_the_kernel_still_holds_is_waited_for_and_one_in_use_is_passed_over() {
+        let held = listen_at((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let port = held.local_addr().expect("bound").port();
+        let mut config = Config::default();
+        for (name, value) in [
+            ("tcpListenAddress", "127.0.0.1"),
+            ("tcpListenPort", &port.to_string()),
+            ("autoBind", "100"),
+        ] {
+            config.set(name, value).expect("in range");
+        }
+        let clock = Instant::now();
+        let next = listen(&config).expect("another is free");
+        assert!(next.local_addr().expect("bound").port() > port);
+        assert!(clock.elapsed() >= PORT_WAIT);
+        drop(next);
+        // Let go of while it is waited for.
+        let letting_go = std::thread::spawn(move || {
+            std::thread::sleep(PORT_WAIT / 4);
+            drop(held);
+        });
+        let own = listen(&config).expect("it is let go of");
+        assert_eq!(own.local_addr().expect("bound").port(), port);
+        letting_go.join().expect("no panic");
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
-use super::setup::RingError;
+use super::setup::{RingError, when_memory_is_free};
 
 /// The group of the receive buffers; each ring has one.
 pub(super) const GROUP: u16 = 0;
@@ -78,17 +78,20 @@ impl Buffers {
             doing: "allocating receive buffers",
             error: std::io::ErrorKind::OutOfMemory.into(),
         })?;
-        // SAFETY: `entries` is page-aligned, zeroed, holds `count` entries, and is not freed before
-        // the ring is: `RingIo` drops its ring first.
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(
-                buffers.entries.start.as_ptr() as u64,
-                count,
-                GROUP,
-                0,
-            )
-        }
-        .map_err(|error| RingError::System { doing: "registering receive buffers", error })?;
+        let register = || {
+            // SAFETY: `entries` is page-aligned, zeroed, holds `count` entries, and is not freed
+            // before the ring is: `RingIo` drops its ring first.
+            unsafe {
+                ring.submitter().register_buf_ring_with_flags(
+                    buffers.entries.start.as_ptr() as u64,
+                    count,
+                    GROUP,
+                    0,
+                )
+            }
+        };
+        when_memory_is_free(register)
+            .map_err(|error| RingError::System { doing: "registering receive buffers", error })?;
         Ok(buffers)
     }
 

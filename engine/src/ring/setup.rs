@@ -2,11 +2,18 @@
 
 use std::fmt;
 use std::io::Read;
+use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, Probe, opcode};
 
 /// Entries of the submission queue; the completion queue has four times as many.
 const ENTRIES_COUNT: u32 = 1024;
+
+/// The kernel frees the rings of a killed process some time after its end, and until then they count
+/// as locked memory of its user; a node that is started again at once waits so long for it.
+const MEMORY_WAIT: Duration = Duration::from_millis(200);
+/// Pause between two attempts; nothing tells when memory is freed.
+const MEMORY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why there is no ring.
 #[derive(Debug)]
@@ -126,7 +133,7 @@ fn make_with(entries_count: u32) -> Result<(IoUring, String), RingError> {
         let mut builder = IoUring::builder();
         builder.setup_cqsize(4 * entries_count);
         set(&mut builder);
-        match builder.build(entries_count) {
+        match when_memory_is_free(|| builder.build(entries_count)) {
             Ok(ring) => {
                 check(&ring)?;
                 return Ok((ring, format!("io_uring ({name})")));
@@ -138,6 +145,23 @@ fn make_with(entries_count: u32) -> Result<(IoUring, String), RingError> {
         }
     }
     Err(RingError::Absent { errno: last })
+}
+
+/// Tries again for a while where memory is short.
+pub(super) fn when_memory_is_free<T>(
+    mut attempt: impl FnMut() -> std::io::Result<T>,
+) -> std::io::Result<T> {
+    let until = Instant::now() + MEMORY_WAIT;
+    loop {
+        match attempt() {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::OutOfMemory && Instant::now() < until =>
+            {
+                std::thread::sleep(MEMORY_PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 fn check(ring: &IoUring) -> Result<(), RingError> {

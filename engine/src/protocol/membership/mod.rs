@@ -47,6 +47,8 @@ struct Known {
     package: Vec<u8>,
     alive_ms: i64,
     heard: Instant,
+    /// When it last answered an echo on a connection.
+    answered: Instant,
     /// Announced; else a candidate.
     is_member: bool,
     probe: Option<u64>,
@@ -66,6 +68,7 @@ impl Known {
             package,
             alive_ms,
             heard: now,
+            answered: now,
             is_member: false,
             probe: None,
             next_probe: None,
@@ -75,6 +78,12 @@ impl Known {
             source: None,
             spoken: Spoken::default(),
         }
+    }
+
+    /// The last sign of life. Heartbeats alone do not do: one or two that are lost before a pause
+    /// would make it longer than it was.
+    fn last_sign(&self) -> Instant {
+        self.heard.max(self.answered)
     }
 }
 
@@ -202,6 +211,12 @@ impl Membership {
                     self.gone(&identity.clone(), cause, now, out);
                 }
             }
+            Input::Evidence { identity, evidence: Evidence::Alive } => {
+                if let Some(known) = self.known.get_mut(identity) {
+                    known.answered = now;
+                    known.suspect_since = None;
+                }
+            }
             Input::Evidence { identity, evidence } => {
                 // A member that cannot be connected to is refused at once; one that does not
                 // acknowledge has to show that its process runs.
@@ -279,7 +294,7 @@ impl Membership {
             }
             // A probe in flight brings an event of its own.
             let probing = known.is_member && (known.probe.is_some() || known.next_probe.is_some());
-            (!probing).then(|| known.heard.plus_ms(self.drop_time_ms))
+            (!probing).then(|| known.last_sign().plus_ms(self.drop_time_ms))
         });
         let probes = self.known.values().filter_map(|known| known.next_probe);
         let leaving = self.known.values().filter_map(|known| {
@@ -609,7 +624,7 @@ impl Membership {
         let mut probed = Vec::new();
         let mut dropped = Vec::new();
         for (identity, known) in &self.known {
-            let silent = now.ms_since(known.heard) >= self.drop_time_ms;
+            let silent = now.ms_since(known.last_sign()) >= self.drop_time_ms;
             let due = known.next_probe.is_some_and(|due| due <= now);
             if !known.is_member {
                 if silent {

@@ -176,7 +176,7 @@ impl Membership {
         let (frequency_ms, drop_time_ms) = (self.frequency_ms, self.drop_time_ms);
         let Some(known) = self.known.get_mut(identity) else { return };
         let leaving = known.leaving.is_some();
-        let silent = now.ms_since(known.heard) >= drop_time_ms;
+        let silent = now.ms_since(known.last_sign()) >= drop_time_ms;
         match result {
             ProbeResult::Answered { .. } if leaving => {
                 let pause_ms = GOODBYE_PROBE_MS.min(frequency_ms);
@@ -202,7 +202,7 @@ impl Membership {
             }
             // At the latest when it has been silent for too long, it is asked once more.
             ProbeResult::Unreachable if is_static => {
-                let last = known.heard.plus_ms(drop_time_ms);
+                let last = known.last_sign().plus_ms(drop_time_ms);
                 known.next_probe = Some(now.plus_ms(frequency_ms).min(last));
             }
             ProbeResult::TimedOut if is_static => known.next_probe = Some(now),

@@ -134,6 +134,7 @@ impl SendStream {
             Frame::Ack(ack) => self.ack(ack, shared),
             Frame::EchoReply(echo) => {
                 self.echoed = io.now();
+                io.report(self.entry.id, Evidence::Alive);
                 let mut vitals = self.entry.vitals();
                 vitals.oldest_unfinished_ms = echo.oldest_ms;
                 self.entry.set_vitals(vitals);
