@@ -1,6 +1,7 @@
 //! What the tests run: real Tomcats, real Tribes peers, and a simulated cluster.
 
 pub mod build;
+pub mod history;
 pub mod http;
 pub mod member;
 pub mod peer;

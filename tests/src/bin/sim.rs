@@ -1,9 +1,14 @@
 //! Plays simulated histories: `sim --start 0 --seeds 1000`, or one with `--seeds 1`.
+//!
+//! `--record FILE`, or `-` for standard output, writes them for the outside judge; `--planted NAME` plants
+//! a bug in them.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use ringtribe_tests::sim::{Faults, play};
+use ringtribe::shared::Planted;
+use ringtribe_tests::sim::{Faults, play, record};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,8 +21,53 @@ fn number(arguments: &[String], name: &str, otherwise: u64) -> u64 {
         .unwrap_or(otherwise)
 }
 
+fn word<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
+    arguments.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str())
+}
+
+/// Writes histories as they are played, for the outside judge.
+fn write(arguments: &[String], file: &str) -> Result<(), String> {
+    const PLANTED: [Planted; 5] = [
+        Planted::AckBeforeApply,
+        Planted::ForgottenResend,
+        Planted::DuplicateDelivered,
+        Planted::AnyLane,
+        Planted::ReversedOnReconnect,
+    ];
+    let planted = word(arguments, "--planted")
+        .map(|name| {
+            let mut all = PLANTED.into_iter();
+            all.find(|bug| format!("{bug:?}") == name)
+                .ok_or_else(|| format!("{name} is no bug that is recorded: {PLANTED:?}"))
+        })
+        .transpose()?;
+    let mut output: Box<dyn Write> = match file {
+        "-" => Box::new(std::io::stdout().lock()),
+        _ => {
+            let created = std::fs::File::create(file);
+            Box::new(created.map_err(|error| format!("{file}: {error}"))?)
+        }
+    };
+    let start = number(arguments, "--start", 0);
+    for seed in start..start + number(arguments, "--seeds", 1000) {
+        let (_, history) = record(seed, Faults::of(seed), planted);
+        let written = output.write_all(history.lines().as_bytes());
+        written.map_err(|error| format!("{file}: {error}"))?;
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
+    if let Some(file) = word(&arguments, "--record") {
+        return match write(&arguments, file) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(text) => {
+                eprintln!("{text}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let start = number(&arguments, "--start", 0);
     let seeds_count = number(&arguments, "--seeds", 1000);
     let clock = Instant::now();

@@ -92,13 +92,10 @@ impl World {
             return;
         };
         for delivery in running.listeners.remove(&listener).unwrap_or_default() {
-            if self.random.chance(fail) {
-                delivery.complete(Status::RemoteFailed);
-            } else {
-                let number = message_number(delivery.incoming().payload());
-                self.checker.accepted((node, life), number);
-                delivery.complete(Status::Ok);
-            }
+            let is_accepted = !self.random.chance(fail);
+            let number = message_number(delivery.incoming().payload());
+            self.checker.listened((node, life), number, is_accepted);
+            delivery.complete(if is_accepted { Status::Ok } else { Status::RemoteFailed });
         }
     }
 
@@ -146,6 +143,11 @@ impl World {
         let waiter = Waiter::Token(number);
         let failed = Vec::new();
         let message = Submitted { from: (node, life), key, mode, to, at: now, done: false, failed };
+        if let Some(record) = &mut self.checker.record {
+            let life = |member| record.life(running.shared.directory.get(member)?.boot_id());
+            let lives: Vec<Option<u32>> = members.iter().map(|member| life(*member)).collect();
+            record.submitted(number, &message, &lives);
+        }
         self.checker.submitted(number, message);
         let routed = running.shared.route(builder, engine_key, false, &members, deadline, waiter);
         match routed.try_admit() {

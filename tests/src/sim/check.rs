@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ringtribe::message::AckMode;
 use ringtribe::status::Status;
 
+use super::record::Record;
+
 /// A node in one of its lives.
 pub(super) type Life = (usize, u32);
 
@@ -36,12 +38,19 @@ pub(super) struct Checker {
     gaps: BTreeSet<(Life, usize, bool)>,
     /// The first sentence that was broken.
     broken: Option<String>,
+    /// For the outside judge, if it is to have this history.
+    pub(super) record: Option<Record>,
     pub(super) acknowledged_count: u64,
     pub(super) delivered_count: u64,
     pub(super) failed_count: u64,
 }
 
 impl Checker {
+    /// With `record`, what it sees is written down as well.
+    pub(super) fn new(record: Option<Record>) -> Self {
+        Self { record, ..Self::default() }
+    }
+
     fn breaks(&mut self, sentence: String) {
         self.broken.get_or_insert(sentence);
     }
@@ -56,6 +65,9 @@ impl Checker {
 
     pub(super) fn delivered(&mut self, to: Life, number: u64, at: u64) {
         self.delivered_count += 1;
+        if let Some(record) = &mut self.record {
+            record.delivered(to, number);
+        }
         let Some(message) = self.messages.get(&number).cloned() else {
             self.breaks(format!("delivered is only what was sent: {number} at {to:?}"));
             return;
@@ -82,12 +94,21 @@ impl Checker {
         }
     }
 
-    pub(super) fn accepted(&mut self, to: Life, number: u64) {
-        self.accepted.insert((to.0, number));
+    /// A listener is about to report what became of a message.
+    pub(super) fn listened(&mut self, to: Life, number: u64, is_accepted: bool) {
+        if let Some(record) = &mut self.record {
+            record.listened(to, number, is_accepted);
+        }
+        if is_accepted {
+            self.accepted.insert((to.0, number));
+        }
     }
 
     /// The sender was told: these destinations (by place) failed, the others did not.
     pub(super) fn completed(&mut self, number: u64, failures: &[(usize, Status)]) {
+        if let Some(record) = &mut self.record {
+            record.completed(number, failures);
+        }
         let Some(message) = self.messages.get_mut(&number) else { return };
         if std::mem::replace(&mut message.done, true) {
             let from = message.from;
@@ -130,6 +151,9 @@ impl Checker {
 
     /// A sender died: nobody is told of its messages any more.
     pub(super) fn forget_sender(&mut self, life: Life) {
+        if let Some(record) = &mut self.record {
+            record.crashed(life);
+        }
         for message in self.messages.values_mut().filter(|message| message.from == life) {
             message.done = true;
         }

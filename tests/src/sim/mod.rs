@@ -5,6 +5,7 @@ mod application;
 mod check;
 mod net;
 mod random;
+mod record;
 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,6 +25,9 @@ use check::Checker;
 pub use net::Faults;
 use net::{Effect, Net, Occurrence, Place, SimIo};
 use random::Random;
+use record::Record;
+
+use crate::history::History;
 
 const MS: u64 = 1_000_000;
 const NODES_COUNT: usize = 3;
@@ -160,6 +164,23 @@ impl Formats {
 /// Plays the history of `seed`.
 #[must_use]
 pub fn play(seed: u64, faults: Faults, planted: Option<Planted>) -> Report {
+    play_with(seed, faults, planted, None).0
+}
+
+/// Plays the history of `seed` to its end, whatever our checkers say, and writes it down for others.
+#[must_use]
+pub fn record(seed: u64, faults: Faults, planted: Option<Planted>) -> (Report, History) {
+    let name = format!("sim-{seed}");
+    let (report, record) = play_with(seed, faults, planted, Some(Record::new(&name)));
+    (report, record.map_or_else(|| History::new(&name), Record::into_history))
+}
+
+fn play_with(
+    seed: u64,
+    faults: Faults,
+    planted: Option<Planted>,
+    record: Option<Record>,
+) -> (Report, Option<Record>) {
     let mut world = World {
         now: 0,
         random: Random::new(seed),
@@ -174,7 +195,7 @@ pub fn play(seed: u64, faults: Faults, planted: Option<Planted>) -> Report {
         nodes: (0..NODES_COUNT).map(|_| None).collect(),
         lives: vec![0; NODES_COUNT],
         net: Net::default(),
-        checker: Checker::default(),
+        checker: Checker::new(record),
         effects: Vec::new(),
         next_message: 0,
         next_listener: 0,
@@ -184,7 +205,8 @@ pub fn play(seed: u64, faults: Faults, planted: Option<Planted>) -> Report {
         events_count: 0,
     };
     world.run();
-    Report {
+    let record = world.checker.record.take();
+    let report = Report {
         seed,
         broken: world.checker.broken().map(str::to_owned),
         events_count: world.events_count,
@@ -193,7 +215,8 @@ pub fn play(seed: u64, faults: Faults, planted: Option<Planted>) -> Report {
         failed_count: world.checker.failed_count,
         duplicates_count: world.duplicates_count,
         fingerprint: world.fingerprint,
-    }
+    };
+    (report, record)
 }
 
 impl World {
@@ -218,7 +241,8 @@ impl World {
             self.soon(1000 * MS, 3000 * MS, Happening::Crash { node });
         }
         while let Some(std::cmp::Reverse((at, id))) = self.queue.pop() {
-            if at > STORM_NS + CALM_NS || self.checker.broken().is_some() {
+            let is_decided = self.checker.broken().is_some() && self.checker.record.is_none();
+            if at > STORM_NS + CALM_NS || is_decided {
                 break;
             }
             if at > STORM_NS && !self.calm {
@@ -226,6 +250,9 @@ impl World {
                 self.faults = Faults::NONE;
             }
             self.now = at;
+            if let Some(record) = &mut self.checker.record {
+                record.clock(at);
+            }
             self.events_count += 1;
             self.fingerprint =
                 (self.fingerprint ^ at ^ id).rotate_left(13).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -238,6 +265,11 @@ impl World {
     }
 
     fn judge_end(&mut self) {
+        if let Some(record) = &mut self.checker.record {
+            let nodes = self.nodes.iter().enumerate();
+            record
+                .settled(nodes.filter_map(|(node, running)| Some((node, running.as_ref()?.life))));
+        }
         if self.checker.broken().is_some() {
             return;
         }
@@ -558,6 +590,9 @@ impl World {
             .resize_with(usize::from(WORKERS_COUNT), VecDeque::new);
         let orders: Arc<dyn Orders> = Arc::clone(&inboxes) as Arc<dyn Orders>;
         let shared = Shared::new(bounds, BootId(self.random.id()), orders);
+        if let Some(record) = &mut self.checker.record {
+            record.started((node, life), shared.boot_id);
+        }
         let crew = Arc::new(Crew::default());
         let local = LocalMember {
             host: vec![127, 0, 0, 1],
