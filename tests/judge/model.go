@@ -44,6 +44,8 @@ type entry struct {
 	accepted bool
 	// The sender was told that the receiver's engine has it.
 	owed bool
+	// For any life, and sent before one ended: that one may have been the one that had it.
+	excused bool
 	// The sender was told its outcome.
 	told bool
 }
@@ -85,22 +87,19 @@ func (s *state) forget(done func(*entry) bool) {
 
 func settled(e *entry) bool { return e.told && e.taken }
 
-// Another life of the receiver: what the former one was given or kept counts no more.
-func (s *state) begin(life int) {
-	s.life, s.dead = life, false
+// The present life of the receiver is over: what it was given or kept counts no more.
+func (s *state) end() {
+	s.dead = true
 	for at := range s.log {
 		if s.log[at].life == 0 {
-			s.log[at].taken, s.log[at].owed = false, false
+			s.log[at].taken, s.log[at].owed, s.log[at].excused = false, false, true
 		}
 	}
 }
 
-// isOver tells whether the life that a message was sent to is known to be over.
+// isOver tells whether the life that a message was sent to is known to be over; any life is not.
 func (s *state) isOver(life int) bool {
-	if life == 0 {
-		return s.dead
-	}
-	return life < s.life || (life == s.life && s.dead)
+	return life != 0 && (life < s.life || (life == s.life && s.dead))
 }
 
 // next says whether the operation may take effect in this state, and what then holds.
@@ -120,7 +119,10 @@ func next(before state, what step, outcome string) (bool, state) {
 			return false, before
 		}
 		if what.life > s.life {
-			s.begin(what.life)
+			if s.life != 0 && !s.dead {
+				s.end()
+			}
+			s.life, s.dead = what.life, false
 		}
 		e := &s.log[at]
 		if e.taken || (e.life != 0 && e.life != what.life) {
@@ -157,7 +159,10 @@ func next(before state, what step, outcome string) (bool, state) {
 		switch {
 		case outcome == "refused":
 			// It never left: it was not taken and cannot be.
-			if isLost || s.log[at].taken || s.log[at].accepted {
+			if isLost {
+				return true, before
+			}
+			if s.log[at].taken || s.log[at].accepted {
 				return false, before
 			}
 			s.log = append(s.log[:at], s.log[at+1:]...)
@@ -171,7 +176,7 @@ func next(before state, what step, outcome string) (bool, state) {
 			if isLost {
 				return s.isOver(what.life), before
 			}
-			if !s.log[at].taken && !s.isOver(what.life) {
+			if !s.log[at].taken && !s.log[at].excused && !s.isOver(what.life) {
 				for later := at + 1; later < len(s.log); later++ {
 					if s.log[later].taken {
 						return false, before
@@ -189,8 +194,8 @@ func next(before state, what step, outcome string) (bool, state) {
 		if what.life < s.life {
 			return false, before
 		}
-		s.begin(what.life)
-		s.dead = true
+		s.life = what.life
+		s.end()
 		s.forget(func(e *entry) bool { return e.life <= what.life && !e.accepted })
 		return true, s
 	default:
