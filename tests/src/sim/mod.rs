@@ -4,7 +4,7 @@
 mod application;
 mod check;
 mod net;
-mod random;
+pub(crate) mod random;
 mod record;
 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
