@@ -6,7 +6,7 @@ use std::process::Command;
 use ringtribe::shared::Planted;
 use ringtribe_tests::history::Told;
 use ringtribe_tests::judge::{Judge, Verdicts};
-use ringtribe_tests::sim::{Faults, record};
+use ringtribe_tests::sim::{Plan, record};
 use ringtribe_tests::{build, storm};
 
 const SIMULATED_COUNT: u64 = 100;
@@ -19,7 +19,7 @@ fn judge() -> Option<Judge> {
 fn simulated(judge: &Judge, seeds: std::ops::Range<u64>, planted: Option<Planted>) -> Verdicts {
     let verdicts = judge.judge(|write| {
         for seed in seeds {
-            let (_, history) = record(seed, Faults::of(seed), planted);
+            let (_, history) = record(&Plan { planted, ..Plan::of(seed) });
             write(&history.lines())?;
         }
         Ok(())

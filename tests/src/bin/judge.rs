@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use ringtribe_tests::history::Told;
 use ringtribe_tests::judge::{Judge, Verdicts};
-use ringtribe_tests::sim::{Faults, record};
+use ringtribe_tests::sim::{Plan, record};
 use ringtribe_tests::{build, journal, storm};
 
 #[global_allocator]
@@ -54,7 +54,7 @@ fn simulated(judge: &Judge, start: u64, count: u64) -> Result<Verdicts, String> 
                         if seed >= start + count {
                             return;
                         }
-                        let (_, history) = record(seed, Faults::of(seed), None);
+                        let (_, history) = record(&Plan::of(seed));
                         if let Err(text) = write(&history.lines()) {
                             if let Ok(mut failed) = failed.lock() {
                                 *failed = Some(text);

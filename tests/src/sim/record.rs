@@ -1,8 +1,5 @@
 //! A simulated history for the outside judge, from the calls that the checkers get.
 
-use std::collections::BTreeMap;
-
-use ringtribe::ids::BootId;
 use ringtribe::message::AckMode;
 use ringtribe::status::Status;
 
@@ -15,15 +12,6 @@ use crate::history::{Address, History, Incarnation, Told};
 pub(super) struct Record {
     history: History,
     now: i64,
-    boots: BTreeMap<[u8; 16], u32>,
-    messages: BTreeMap<u64, Sent>,
-}
-
-#[derive(Clone, Debug)]
-struct Sent {
-    from: Life,
-    key: Option<u64>,
-    to: Vec<usize>,
 }
 
 const fn incarnation((member, life): Life) -> Incarnation {
@@ -32,41 +20,28 @@ const fn incarnation((member, life): Life) -> Incarnation {
 
 impl Record {
     pub(super) fn new(name: &str) -> Self {
-        Self {
-            history: History::new(name),
-            now: 0,
-            boots: BTreeMap::new(),
-            messages: BTreeMap::new(),
-        }
+        Self { history: History::new(name), now: 0 }
     }
 
-    /// The simulated clock goes on.
-    pub(super) fn clock(&mut self, now: u64) {
-        self.now = self.now.max(i64::try_from(now).unwrap_or(i64::MAX));
-    }
-
-    const fn tick(&mut self) -> i64 {
-        self.now += 1;
+    /// The simulated clock has gone on to `now`; something is seen.
+    fn tick(&mut self, now: u64) -> i64 {
+        self.now = (self.now + 1).max(i64::try_from(now).unwrap_or(i64::MAX));
         self.now
     }
 
-    /// A node starts, and says in the own format that it is `boot_id`.
-    pub(super) fn started(&mut self, life: Life, boot_id: BootId) {
-        self.boots.insert(boot_id.0, life.1);
-    }
-
-    /// Which life a sender means that knows `boot_id` of a member.
-    pub(super) fn life(&self, boot_id: Option<BootId>) -> Option<u32> {
-        boot_id.and_then(|boot_id| self.boots.get(&boot_id.0).copied())
-    }
-
-    /// `lives` has one for each destination, if the sender could say which it meant.
-    pub(super) fn submitted(&mut self, number: u64, message: &Submitted, lives: &[Option<u32>]) {
-        let to: Vec<Address> = message
-            .to
-            .iter()
-            .zip(lives)
-            .map(|(member, life)| Address { member: *member, life: *life })
+    /// `is_judged` tells of which destinations the promise speaks.
+    pub(super) fn submitted(
+        &mut self,
+        number: u64,
+        message: &Submitted,
+        is_judged: impl Fn(usize) -> bool,
+    ) {
+        let to: Vec<Address> = (message.to.iter())
+            .filter(|(member, _)| is_judged(*member))
+            .map(|(member, life)| Address {
+                member: *member,
+                life: Some(*life).filter(|life| *life > 0),
+            })
             .collect();
         let mode = match message.mode {
             AckMode::Applied => "applied",
@@ -74,54 +49,63 @@ impl Record {
             AckMode::None => "none",
         };
         let from = incarnation(message.from);
-        let call = self.tick();
+        let call = self.tick(message.at);
         self.history.submitted(from, number, message.key, mode, &to, call);
-        let queued = self.tick();
+        let queued = self.tick(message.at);
         self.history.queued(from, number, queued);
-        let Submitted { from, key, to, .. } = message.clone();
-        self.messages.insert(number, Sent { from, key, to });
     }
 
-    pub(super) fn delivered(&mut self, to: Life, number: u64) {
-        let sent = self.messages.get(&number);
+    /// `message` is what its number stands for, if it was ever sent.
+    pub(super) fn delivered(
+        &mut self,
+        to: Life,
+        number: u64,
+        message: Option<&Submitted>,
+        at: u64,
+    ) {
+        let at = self.tick(at);
         let (sender, key) =
-            (sent.map(|sent| incarnation(sent.from)), sent.and_then(|sent| sent.key));
-        let at = self.tick();
+            message.map_or((None, None), |message| (Some(incarnation(message.from)), message.key));
         self.history.taken(incarnation(to), sender, key, number, at);
     }
 
-    /// Its listener is about to report.
-    pub(super) fn listened(&mut self, to: Life, number: u64, is_accepted: bool) {
-        let sender = self.messages.get(&number).map(|sent| incarnation(sent.from));
-        let at = self.tick();
-        self.history.listened(incarnation(to), sender, number, is_accepted, at);
+    /// Its listener is about to report that it has accepted it.
+    pub(super) fn accepted(&mut self, to: Life, number: u64, message: Option<&Submitted>, at: u64) {
+        let at = self.tick(at);
+        let sender = message.map(|message| incarnation(message.from));
+        self.history.listened(incarnation(to), sender, number, true, at);
     }
 
-    pub(super) fn completed(&mut self, number: u64, failures: &[(usize, Status)]) {
-        let at = self.tick();
-        let Some(Sent { from, to: sent_to, .. }) = self.messages.get(&number) else { return };
-        self.history.told(incarnation(*from), number, at, |to| {
-            let named_count = sent_to.iter().filter(|member| **member == to.member).count();
+    pub(super) fn completed(
+        &mut self,
+        number: u64,
+        message: &Submitted,
+        failures: &[(usize, Status)],
+        at: u64,
+    ) {
+        let at = self.tick(at);
+        self.history.told(incarnation(message.from), number, at, |to| {
+            let of = message.to.iter().filter(|(member, _)| *member == to.member);
             match failures.iter().find(|(member, _)| *member == to.member) {
                 None => Some(Told::Ok),
                 // Sent to two entries of one member, an old life and a new one: which failed is not known.
-                Some(_) if named_count > 1 => None,
+                Some(_) if of.count() > 1 => None,
                 Some((_, Status::QueueFull | Status::StaleMember)) => Some(Told::Refused),
                 Some(_) => Some(Told::Failed),
             }
         });
     }
 
-    pub(super) fn crashed(&mut self, life: Life) {
-        let at = self.tick();
+    pub(super) fn life_ended(&mut self, life: Life) {
+        let at = self.tick(0);
         self.history.killed(incarnation(life), at, at);
     }
 
     /// The history has settled; these live.
-    pub(super) fn settled(&mut self, living: impl Iterator<Item = Life>) {
+    pub(super) fn settled(&mut self, living: &[Life]) {
         for life in living {
-            let at = self.tick();
-            self.history.ended(incarnation(life), at);
+            let at = self.tick(0);
+            self.history.ended(incarnation(*life), at);
         }
     }
 
