@@ -195,7 +195,7 @@ impl World {
         let now = self.now;
         let (fail, waits) = (self.faults.fail_listener, self.plan.scene.waiting_listeners);
         let Some(running) = self.node(node, life) else { return };
-        let Some(entry) = running.listeners.get_mut(&listener).filter(|entry| entry.until == now)
+        let Some(entry) = running.listeners.get_mut(&listener).filter(|entry| entry.until <= now)
         else {
             return;
         };
