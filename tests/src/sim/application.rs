@@ -20,6 +20,10 @@ const SESSION: &[u8] = include_bytes!("../../../wire/testdata/java/session-delta
 /// Longest wait of a listener for a reply.
 const REPLY_WAIT_NS: u64 = 300 * MS;
 
+/// What a receiver says that gave up a message of which a part came, since its sender stayed away for
+/// ackTimeout.
+const GIVEN_UP: &str = "a message that was half here was given up";
+
 /// A message that is to be sent.
 struct Outgoing {
     key: Option<u64>,
@@ -176,7 +180,13 @@ impl World {
                 }
                 shared.repaired(member);
             }
-            Event::Log { text, .. } => self.trace.say(now, node, life, format_args!("log: {text}")),
+            Event::Log { text, .. } => {
+                self.trace.say(now, node, life, format_args!("log: {text}"));
+                if text.contains(GIVEN_UP) {
+                    // Losses kept the sender away for ackTimeout: the epoch has to end.
+                    self.trouble(node, now);
+                }
+            }
             Event::MemberChanged { .. } => {}
         }
     }
