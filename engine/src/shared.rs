@@ -73,6 +73,23 @@ pub enum Planted {
     GapNotRaised,
 }
 
+#[cfg(feature = "planted-bugs")]
+impl Planted {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::AckBeforeApply,
+        Self::ForgottenResend,
+        Self::DuplicateDelivered,
+        Self::ReversedOnReconnect,
+        Self::AnyLane,
+        Self::BudgetKept,
+        Self::NoSettling,
+        Self::FailureForgotten,
+        Self::LatePlace,
+        Self::GapNotRaised,
+    ];
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         Self {

@@ -2,17 +2,17 @@
 
 /// SplitMix64: small, and one seed gives one history.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// From a seed.
     #[must_use]
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next number.
-    pub(super) const fn next(&mut self) -> u64 {
+    pub(crate) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,28 +21,28 @@ impl Random {
     }
 
     /// From 0 to `below` - 1; 0 if `below` is 0.
-    pub(super) const fn below(&mut self, below: u64) -> u64 {
+    pub(crate) const fn below(&mut self, below: u64) -> u64 {
         if below == 0 { 0 } else { self.next() % below }
     }
 
     /// A place among `count`.
     #[allow(clippy::cast_possible_truncation, reason = "below a usize")]
-    pub(super) const fn index(&mut self, count: usize) -> usize {
+    pub(crate) const fn index(&mut self, count: usize) -> usize {
         self.below(count as u64) as usize
     }
 
     /// From `least` to `most`.
-    pub(super) const fn between(&mut self, least: u64, most: u64) -> u64 {
+    pub(crate) const fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most - least + 1)
     }
 
     /// As often as `per_mille` in a thousand.
-    pub(super) const fn chance(&mut self, per_mille: u64) -> bool {
+    pub(crate) const fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1000) < per_mille
     }
 
     /// Sixteen bytes.
-    pub(super) fn id(&mut self) -> [u8; 16] {
+    pub(crate) fn id(&mut self) -> [u8; 16] {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&self.next().to_le_bytes());
         id[8..].copy_from_slice(&self.next().to_le_bytes());
