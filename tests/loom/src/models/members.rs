@@ -94,8 +94,14 @@ pub fn loom_what_was_missed_of_a_newcomer_is_told() {
         worker.join().unwrap();
         let (mut taken, mut missed_count) = (Vec::new(), 0);
         let deliveries = &shared.deliveries;
-        while deliveries.poll(PollerClass::Reserved, 1, 1, Duration::ZERO, || Instant(1), &mut taken)
-            != PollEnd::TimedOut
+        while deliveries.poll(
+            PollerClass::Reserved,
+            1,
+            1,
+            Duration::ZERO,
+            || Instant(1),
+            &mut taken,
+        ) != PollEnd::TimedOut
         {
             if let Some(Polled::Event(Event::Gap { here: true, messages_count, .. })) = taken.pop()
             {
@@ -121,8 +127,14 @@ pub fn loom_what_is_missed_while_a_gap_is_repaired_is_told() {
         shared.repaired(entry.id);
         let mut taken = Vec::new();
         let deliveries = &shared.deliveries;
-        while deliveries.poll(PollerClass::Reserved, 1, 1, Duration::ZERO, || Instant(1), &mut taken)
-            != PollEnd::TimedOut
+        while deliveries.poll(
+            PollerClass::Reserved,
+            1,
+            1,
+            Duration::ZERO,
+            || Instant(1),
+            &mut taken,
+        ) != PollEnd::TimedOut
         {}
         assert_eq!(taken.len(), 2, "the first and the second: {taken:?}");
     });
