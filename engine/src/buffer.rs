@@ -329,7 +329,7 @@ mod tests {
             for round in 0..rounds_count {
                 // More than a thread keeps, so that half of them pass the shared pool.
                 let own: Vec<Buffer> =
-                    (0..=CACHED_COUNT).map(|_| Buffer::copy_of(&[round; 40])).collect();
+                    (0..=CACHED_COUNTS[0]).map(|_| Buffer::copy_of(&[round; 40])).collect();
                 for buffer in &own {
                     assert_eq!(buffer.as_slice(), [round; 40]);
                     // Two owners that may drop it at once.

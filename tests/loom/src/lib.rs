@@ -12,7 +12,7 @@ pub mod models;
 pub mod protocol;
 mod sync;
 
-pub(crate) use ringtribe::{buffer, event, ids, io, status};
+pub(crate) use ringtribe::{buffer, event, gauges, ids, io, status};
 
 #[path = "../../../engine/src/budget.rs"]
 mod budget;

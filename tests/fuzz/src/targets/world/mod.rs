@@ -242,7 +242,8 @@ impl World {
     fn poll(&mut self, class: PollerClass) {
         let mut taken = Vec::new();
         let deliveries = Arc::clone(&self.shared.deliveries);
-        while deliveries.try_poll(class, 1 << 30, 4, &mut taken).is_some() {
+        let now = Instant(self.kernel.now);
+        while deliveries.try_poll(class, 1 << 30, 4, now, &mut taken).is_some() {
             for polled in taken.drain(..) {
                 match polled {
                     Polled::Message(delivery) => {
