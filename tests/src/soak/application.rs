@@ -134,6 +134,8 @@ impl Application {
         });
         let mut application =
             Self { life: life(node.boot_id()), node, state: Arc::default(), threads: Vec::new() };
+        // Told also if there is none.
+        lock(&application.state.0).count("damaged", 0);
         let classes = [PollerClass::General, PollerClass::General, PollerClass::Reserved];
         for class in classes {
             let worker = application.worker();
