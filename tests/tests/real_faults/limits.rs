@@ -58,7 +58,7 @@ fn try_start(cluster: &Cluster, more: &[&str]) -> Result<String, String> {
 
 #[test]
 fn a_node_without_memory_for_all_its_rings_is_refused_whole_with_a_remedy() {
-    let Some(mut cluster) = or_skip(Cluster::make(1, program(), &["tcpThreadCount=3"])) else {
+    let Some(cluster) = or_skip(Cluster::make(1, program(), &["tcpThreadCount=3"])) else {
         return;
     };
     // Rings count for a user without CAP_IPC_LOCK; from none at all to all of them.
