@@ -425,6 +425,17 @@ impl World {
                     node.members.len(),
                 ));
             }
+            let former = node.shared.directory.entries().into_iter().find_map(|entry| {
+                let (of, life) = *self.boots.get(&entry.boot_id()?)?;
+                let now = self.nodes[of].as_ref().map(|other| other.life);
+                (now != Some(life)).then_some((of, life))
+            });
+            if let Some(former) = former {
+                return Some(format!(
+                    "after the faults heal everyone sees everyone: node {at} sees {former:?}, which \
+                     lives no more"
+                ));
+            }
             let used: usize = node
                 .shared
                 .directory
