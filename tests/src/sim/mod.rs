@@ -571,7 +571,7 @@ impl World {
         let cores = (0..WORKERS_COUNT)
             .map(|index| Some(WorkerCore::new(Arc::clone(&shared), Arc::clone(&crew), index)))
             .collect();
-        let mut membership = Membership::new(200, 1_000);
+        let mut membership = Membership::new(200, 1_000).planting(self.planted);
         if self.formats.speaks_own(node) {
             let boot_id = shared.boot_id;
             membership = membership.speaking(Incarnation {

@@ -66,7 +66,11 @@ impl SendStream {
         io: &mut impl Io,
     ) -> Result<(), String> {
         let status = match ack.status {
-            HelloStatus::Ok if ack.boot_id != self.expected.0 => Status::WrongIncarnation,
+            HelloStatus::Ok
+                if ack.boot_id != self.expected.0 && !planted!(shared, FormerLifeBelieved) =>
+            {
+                Status::WrongIncarnation
+            }
             HelloStatus::Ok => {
                 let held = self.next_sequence - 1 - self.sent.len() as u64;
                 if ack.received < held || ack.received >= self.next_sequence {
@@ -184,11 +188,7 @@ impl SendStream {
             self.next_write = self.next_write.saturating_sub(1);
             let What::Last { queued, .. } = frame else { continue };
             let Queued { message, index, token } = queued;
-            if planted!(shared, BudgetKept) {
-                std::mem::forget(token);
-            } else {
-                drop(token);
-            }
+            token.end(shared);
             let phase = Some(Arc::clone(&message.phase));
             if message.mode == AckMode::Received {
                 shared.complete(&message, index, Status::Ok);

@@ -387,7 +387,9 @@ impl SendStream {
             missed_count += 1;
         }
         for Waiting { message, .. } in std::mem::take(&mut self.waiting) {
-            if let Some((message, index)) = message {
+            if let Some((message, index)) = message
+                && !planted!(shared, FailureToNobody)
+            {
                 missed_count += 1;
                 shared.complete(&message, index, status);
             }
