@@ -44,8 +44,7 @@ impl BudgetToken {
             return;
         }
         if planted!(shared, BudgetTwice) {
-            let used_bytes = self.budget.used_and_most_bytes().0;
-            self.budget.give_back(self.cost_bytes.min(used_bytes - self.cost_bytes));
+            self.budget.give_back(self.cost_bytes);
         }
     }
 }
@@ -163,7 +162,8 @@ impl Budget {
 
     fn give_back(&self, cost_bytes: usize) {
         let mut state = self.state();
-        state.used_bytes -= cost_bytes;
+        // What is given back twice must not make the rest look full.
+        state.used_bytes = state.used_bytes.saturating_sub(cost_bytes);
         let wake = !state.waiting.is_empty();
         drop(state);
         if wake {
