@@ -49,9 +49,9 @@ impl Joins {
 }
 
 impl Shared {
-    /// Asks every Ringtribe member known now, and waits until each has finished all that it had
-    /// submitted before it saw this node, or `until`. Returns who did not answer.
-    pub fn join_barrier(&self, until: Instant) -> Vec<MemberId> {
+    /// Puts the question of the join barrier to every Ringtribe member known now. Returns who was
+    /// asked, and the number of each question.
+    pub fn ask_join(&self) -> Vec<(MemberId, u64)> {
         let members = self.directory.entries();
         let mut asked = Vec::new();
         for entry in members.into_iter().filter(|entry| entry.boot_id().is_some()) {
@@ -65,16 +65,30 @@ impl Shared {
             if entry.ended().is_some() {
                 self.joins.gone(entry.id);
             }
-            asked.push(token);
+            asked.push((entry.id, token));
             self.orders().push(0, Order::AskJoin { entry: Arc::clone(&entry), token });
         }
+        asked
+    }
+
+    /// Whether a question of [`Shared::ask_join`] has no answer yet, and its member has not gone.
+    #[must_use]
+    pub fn is_join_open(&self, question: u64) -> bool {
+        let state = self.joins.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.open.contains_key(&question)
+    }
+
+    /// Asks every Ringtribe member known now, and waits until each has finished all that it had
+    /// submitted before it saw this node, or `until`. Returns who did not answer.
+    pub fn join_barrier(&self, until: Instant) -> Vec<MemberId> {
+        let asked = self.ask_join();
         let mut state = self.joins.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let silent: Vec<MemberId> =
-                asked.iter().filter_map(|token| state.open.get(token).copied()).collect();
+                asked.iter().filter_map(|(_, token)| state.open.get(token).copied()).collect();
             let now = Instant::now();
             if silent.is_empty() || now >= until {
-                for token in &asked {
+                for (_, token) in &asked {
                     state.open.remove(token);
                 }
                 return silent;

@@ -77,6 +77,9 @@ pub(crate) struct Lane {
     /// Not yet handed to a send.
     queue: VecDeque<Queued>,
     queued_bytes: usize,
+    /// The earliest deadline in the queue, or of something that was in it: behind a message that
+    /// has none there may be one that has.
+    queue_due: Option<Instant>,
     /// Handed to the send in flight, in order; the front may be partly out.
     writing: VecDeque<Queued>,
     front_sent_bytes: usize,
@@ -115,6 +118,7 @@ impl Lane {
             state: settled.map_or(State::Idle, |until| State::BackOff { until }),
             queue: VecDeque::new(),
             queued_bytes: 0,
+            queue_due: None,
             writing: VecDeque::new(),
             front_sent_bytes: 0,
             sending: false,
@@ -169,7 +173,15 @@ impl Lane {
 
     pub(crate) fn push(&mut self, queued: Queued) {
         self.queued_bytes += queued.message.tribes_frame_bytes();
+        self.note_due(&queued);
         self.queue.push_back(queued);
+    }
+
+    fn note_due(&mut self, queued: &Queued) {
+        if queued.message.mode != AckMode::None {
+            let due = queued.message.manner.deadline;
+            self.queue_due = Some(self.queue_due.map_or(due, |set| set.min(due)));
+        }
     }
 
     fn pop(&mut self) -> Option<Queued> {
@@ -180,6 +192,7 @@ impl Lane {
 
     fn unpop(&mut self, queued: Queued) {
         self.queued_bytes += queued.message.tribes_frame_bytes();
+        self.note_due(&queued);
         self.queue.push_front(queued);
     }
 
@@ -493,12 +506,13 @@ impl Lane {
             State::BackOff { until } | State::Finishing { until, .. } => Some(until),
             _ => None,
         };
-        let waiting = [self.awaiting.as_ref(), self.writing.back(), self.queue.front()]
-            .into_iter()
-            .flatten()
-            .filter(|queued| queued.message.mode != AckMode::None)
+        // What is on a connection that closes is looked at when the kernel has let go of it.
+        let is_open = matches!(self.state, State::Open { .. });
+        let on_wire = [self.awaiting.as_ref(), self.writing.back()].into_iter().flatten();
+        let waiting = on_wire
+            .filter(|queued| is_open && queued.message.mode != AckMode::None)
             .map(|queued| queued.message.manner.deadline);
-        waiting.chain(back_off).min()
+        waiting.chain(self.queue_due).chain(back_off).min()
     }
 
     /// Fails what waited too long. A connection whose answer is late is closed, since the answer
@@ -517,12 +531,14 @@ impl Lane {
         };
         let kept = std::mem::take(&mut self.queue);
         self.queued_bytes = 0;
+        self.queue_due = None;
         for queued in kept {
             if is_late(&queued) {
                 let open = matches!(self.state, State::Open { .. });
                 queued.end(if open { Status::Timeout } else { Status::Unreachable }, shared);
             } else {
                 self.queued_bytes += queued.message.tribes_frame_bytes();
+                self.note_due(&queued);
                 self.queue.push_back(queued);
             }
         }
@@ -551,6 +567,7 @@ impl Lane {
     pub(crate) fn cut(&mut self, status: Status, shared: &Shared, io: &mut impl Io) {
         let unsent = std::mem::take(&mut self.queue);
         self.queued_bytes = 0;
+        self.queue_due = None;
         let on_wire = std::mem::take(&mut self.writing);
         for queued in self.awaiting.take().into_iter().chain(on_wire).chain(unsent) {
             queued.end(status, shared);

@@ -5,8 +5,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use ringtribe::message::AckMode;
 use ringtribe::status::Status;
 
+use super::MS;
+use super::plan::{Plan, Scene};
+
 /// A node in one of its lives.
 pub(super) type Life = (usize, u32);
+
+/// Whether a node that stood still is judged by "what failed with its epoch is not delivered late".
+/// What waited in its own queue of deliveries may still be delivered when it goes on.
+const LATE_WHERE_PAUSED: bool = false;
+/// Beyond ackTimeout (of a clock that may be 3 % slow), until the completion has to be taken.
+const COMPLETION_SLACK_MS: u64 = 500;
+
+/// What a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Plain,
+    /// Who gets it sends a reply.
+    Request,
+    /// To this request.
+    Reply(u64),
+    /// Sent when all has healed: it must arrive.
+    Last,
+}
+
+/// What one receiver did with a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    pub(super) by: Life,
+    pub(super) delivered_at: u64,
+    /// Its listener returned.
+    pub(super) accepted_at: Option<u64>,
+}
 
 /// A message of a history.
 #[derive(Clone, Debug)]
@@ -14,26 +44,36 @@ pub(super) struct Submitted {
     pub(super) from: Life,
     pub(super) key: Option<u64>,
     pub(super) mode: AckMode,
-    /// Node index of each destination.
-    pub(super) to: Vec<usize>,
+    pub(super) kind: Kind,
+    pub(super) bytes: usize,
+    /// Each destination; the life is 0 if the sender does not know it.
+    pub(super) to: Vec<Life>,
     pub(super) at: u64,
     pub(super) done: bool,
-    /// Failed there, by name.
-    pub(super) failed: Vec<usize>,
+    /// Failed there, by name, and told then.
+    pub(super) failed: Vec<(usize, Status)>,
+    pub(super) failed_at: u64,
+    pub(super) taken: Vec<Taken>,
 }
 
 /// Watches one history.
 #[derive(Debug, Default)]
 pub(super) struct Checker {
-    messages: BTreeMap<u64, Submitted>,
-    /// Delivered, by receiver's life.
-    delivered: BTreeSet<(Life, u64)>,
-    /// Accepted by a listener, by receiver.
-    accepted: BTreeSet<(usize, u64)>,
+    scene: Scene,
+    /// Ends of lost connections are told at once, which the Tribes format relies on.
+    ends_are_told: bool,
+    messages: Vec<Submitted>,
+    pending_count: usize,
     /// Last number of a key that a receiver saw of a sender.
     last: BTreeMap<(Life, Life, u64), u64>,
     /// Who was told of a gap: in which life, towards which node, whether it missed something itself.
     gaps: BTreeSet<(Life, usize, bool)>,
+    /// When the application of the first took the announcement of the second.
+    seen: BTreeMap<(Life, Life), u64>,
+    /// When the question of the first was answered by the second.
+    barriers: Vec<(Life, Life, u64)>,
+    /// When nodes stood still.
+    pauses: Vec<(usize, u64, u64)>,
     /// The first sentence that was broken.
     broken: Option<String>,
     pub(super) acknowledged_count: u64,
@@ -42,6 +82,11 @@ pub(super) struct Checker {
 }
 
 impl Checker {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let ends_are_told = plan.faults.ends_are_told();
+        Self { scene: plan.scene, ends_are_told, ..Self::default() }
+    }
+
     fn breaks(&mut self, sentence: String) {
         self.broken.get_or_insert(sentence);
     }
@@ -50,63 +95,178 @@ impl Checker {
         self.broken.as_deref()
     }
 
-    pub(super) fn submitted(&mut self, number: u64, message: Submitted) {
-        self.messages.insert(number, message);
+    pub(super) fn require(&mut self, holds: bool, sentence: &str) {
+        if !holds {
+            self.breaks(sentence.to_owned());
+        }
     }
 
-    pub(super) fn delivered(&mut self, to: Life, number: u64, at: u64) {
+    /// Numbers are given in their order.
+    pub(super) fn submitted(&mut self, message: Submitted) {
+        self.pending_count += usize::from(!message.done);
+        self.messages.push(message);
+    }
+
+    pub(super) fn message(&self, number: u64) -> Option<&Submitted> {
+        self.messages.get(usize::try_from(number).ok()?)
+    }
+
+    fn message_mut(&mut self, number: u64) -> Option<&mut Submitted> {
+        self.messages.get_mut(usize::try_from(number).ok()?)
+    }
+
+    /// Whether the numbers of the own format, or at least what Tribes relies on, keep the order.
+    fn is_kept_in_order(&self, from: usize, to: usize) -> bool {
+        let stock = self.scene.is_stock(from) || self.scene.is_stock(to);
+        self.scene.is_own(from, to) || (self.ends_are_told && !stock)
+    }
+
+    fn paused_ns(&self, node: usize, from: u64, to: u64) -> u64 {
+        let pauses = self.pauses.iter().filter(|(at, ..)| *at == node);
+        pauses.map(|(_, since, until)| to.min(*until).saturating_sub(from.max(*since))).sum()
+    }
+
+    /// A listener gets a message.
+    pub(super) fn delivered(&mut self, to: Life, number: u64, intact: bool, at: u64) {
         self.delivered_count += 1;
-        let Some(message) = self.messages.get(&number).cloned() else {
+        let Some(message) = self.message(number) else {
             self.breaks(format!("delivered is only what was sent: {number} at {to:?}"));
             return;
         };
-        if !self.delivered.insert((to, number)) {
+        let (from, key, kind) = (message.from, message.key, message.kind);
+        let is_own = self.scene.is_own(from.0, to.0);
+        let sent_there =
+            message.to.iter().any(|(node, life)| *node == to.0 && (*life == 0 || *life == to.1));
+        if !intact || (is_own && !sent_there) {
+            let addressed = &message.to;
+            let text = format!(
+                "delivered is only what was sent: {number} of {from:?} to {addressed:?} at {to:?}, \
+                 intact: {intact}"
+            );
+            self.breaks(text);
+        }
+        if let Kind::Reply(request) = kind
+            && self.message(request).is_none_or(|request| request.from != to)
+        {
             self.breaks(format!(
-                "a message is delivered at most once per incarnation: {number} of {:?} twice at \
-                 {to:?}, t={at}",
-                message.from
+                "a reply reaches who waits for it, once: {number} of {from:?}, to request {request}, \
+                 at {to:?}"
             ));
         }
-        if let Some(key) = message.key {
-            let last = self.last.entry((message.from, to, key)).or_insert(number);
-            if *last > number {
-                let last = *last;
+        self.judge_lateness(to, number, at);
+        let again = self
+            .message(number)
+            .is_some_and(|message| message.taken.iter().any(|taken| taken.by == to));
+        if again {
+            if self.is_kept_in_order(from.0, to.0) {
+                self.breaks(format!(
+                    "a message is delivered at most once per incarnation: {number} of {from:?} twice \
+                     at {to:?}, t={at}"
+                ));
+            }
+            return;
+        }
+        if let Some(message) = self.message_mut(number) {
+            message.taken.push(Taken { by: to, delivered_at: at, accepted_at: None });
+        }
+        if let Some(key) = key
+            && self.is_kept_in_order(from.0, to.0)
+        {
+            let last = self.last.entry((from, to, key)).or_insert(number);
+            let before = std::mem::replace(last, number.max(*last));
+            if before > number {
                 self.breaks(format!(
                     "messages of one key from one sender are delivered in the order submitted: \
-                     {number} after {last} of {:?} key {key} at {to:?}, t={at}",
-                    message.from
+                     {number} after {before} of {from:?} key {key} at {to:?}, t={at}"
                 ));
-            } else {
-                *last = number;
             }
         }
     }
 
-    pub(super) fn accepted(&mut self, to: Life, number: u64) {
-        self.accepted.insert((to.0, number));
+    fn judge_lateness(&mut self, to: Life, number: u64, at: u64) {
+        let Some(message) = self.message(number) else { return };
+        let (from, failed_at) = (message.from, message.failed_at);
+        let Some((_, status)) = message.failed.iter().find(|(node, _)| *node == to.0) else {
+            return;
+        };
+        let ended = matches!(
+            status,
+            Status::Cut | Status::Stalled | Status::WrongIncarnation | Status::Goodbye
+        );
+        // What its engine had read before may wait for a poller as long as its listeners take.
+        let slack_ns = 2 * self.scene.drop_time_ms * MS;
+        if !ended || !self.scene.is_own(from.0, to.0) || at < failed_at + slack_ns {
+            return;
+        }
+        if LATE_WHERE_PAUSED || self.paused_ns(to.0, 0, at) == 0 {
+            let text = format!(
+                "what failed with its epoch is not delivered late: {number} of {from:?} failed at \
+                 t={failed_at} ({status}) and is delivered at {to:?}, t={at}"
+            );
+            self.breaks(text);
+        }
+    }
+
+    /// Its listener returned.
+    pub(super) fn accepted(&mut self, to: Life, number: u64, at: u64) {
+        let taken = self
+            .message_mut(number)
+            .and_then(|message| message.taken.iter_mut().find(|taken| taken.by == to));
+        if let Some(taken) = taken {
+            taken.accepted_at.get_or_insert(at);
+        }
     }
 
     /// The sender was told: these destinations (by place) failed, the others did not.
-    pub(super) fn completed(&mut self, number: u64, failures: &[(usize, Status)]) {
-        let Some(message) = self.messages.get_mut(&number) else { return };
+    pub(super) fn completed(&mut self, number: u64, failures: &[(usize, Status)], at: u64) {
+        let Some(message) = self.message_mut(number) else { return };
+        let (from, sent_at, mode, kind) = (message.from, message.at, message.mode, message.kind);
         if std::mem::replace(&mut message.done, true) {
-            let from = message.from;
             self.breaks(format!("a message completes once: {number} of {from:?}"));
             return;
         }
-        self.failed_count += u64::from(!failures.is_empty());
-        message.failed.extend(failures.iter().map(|(node, _)| *node));
+        message.failed = failures.to_vec();
+        message.failed_at = at;
         let message = message.clone();
-        for node in &message.to {
+        self.pending_count -= 1;
+        self.failed_count += u64::from(!failures.is_empty());
+        let foreign =
+            failures.iter().find(|(failed, _)| !message.to.iter().any(|(node, _)| node == failed));
+        if let Some((node, status)) = foreign {
+            self.breaks(format!(
+                "every message completes, or fails by name: {number} of {from:?} failed at {node} \
+                 ({status}), to which it was not sent"
+            ));
+        }
+        let most_ns = (self.scene.ack_timeout_ms * 103 / 100 + COMPLETION_SLACK_MS) * MS;
+        // What only has to be handed to the kernel waits for it as long as the member lives.
+        let is_timed = mode != AckMode::None;
+        if is_timed && at - sent_at > most_ns + self.paused_ns(from.0, sent_at, at) {
+            self.breaks(format!(
+                "every message completes, or fails by name: {number} of {from:?}, mode {mode:?}, \
+                 took {} ms: {failures:?}",
+                (at - sent_at) / MS
+            ));
+        }
+        if kind == Kind::Last && !failures.is_empty() {
+            self.breaks(format!(
+                "after the faults heal everyone sees everyone: a message of {from:?} failed: \
+                 {failures:?}"
+            ));
+        }
+        for (node, _) in &message.to {
             let failed = failures.iter().any(|(failed, _)| failed == node);
-            if failed || message.mode != AckMode::Applied {
+            if failed || mode != AckMode::Applied {
                 continue;
             }
             self.acknowledged_count += 1;
-            if !self.accepted.contains(&(*node, number)) {
+            let is_accepted = message
+                .taken
+                .iter()
+                .any(|taken| taken.by.0 == *node && taken.accepted_at.is_some());
+            if !is_accepted {
                 self.breaks(format!(
-                    "acknowledged means applied: {number} of {:?} at node {node} was not",
-                    message.from
+                    "acknowledged means applied: {number} of {from:?} at node {node} was not"
                 ));
             }
         }
@@ -117,56 +277,155 @@ impl Checker {
         self.gaps.insert((at, of, here));
     }
 
-    /// An epoch of the link between two living nodes ended, and both see each other again.
-    pub(super) fn epoch_ended(&mut self, from: Life, to: Life) {
-        for (at, of, here) in [(from, to.0, false), (to, from.0, true)] {
-            if !self.gaps.contains(&(at, of, here)) {
-                self.breaks(format!(
-                    "what a living member missed is told on both sides: {at:?} was not told of {of}"
-                ));
+    /// The application of `at` took the announcement of `of`.
+    pub(super) fn seen(&mut self, at: Life, of: Life, now: u64) {
+        self.seen.entry((at, of)).or_insert(now);
+    }
+
+    /// A question of the join barrier was answered.
+    pub(super) fn barrier(&mut self, asker: Life, by: Life, now: u64) {
+        self.barriers.push((asker, by, now));
+    }
+
+    pub(super) fn paused(&mut self, node: usize, since: u64, until: u64) {
+        self.pauses.push((node, since, until));
+    }
+
+    /// A node's view lost a member. `excused`: something happened to one of them.
+    pub(super) fn member_gone(&mut self, at: Life, of: usize, cause: Status, excused: bool) {
+        let allowed = matches!(cause, Status::Stalled | Status::Closed | Status::Goodbye);
+        if !excused && !allowed {
+            self.breaks(format!(
+                "a reachable member is not dropped: node {of} by {at:?}, because {cause}"
+            ));
+        }
+    }
+
+    /// A life ended: nobody is told of its messages any more.
+    pub(super) fn life_ended(&mut self, life: Life) {
+        for message in self.messages.iter_mut().filter(|message| message.from == life) {
+            self.pending_count -= usize::from(!std::mem::replace(&mut message.done, true));
+        }
+    }
+
+    /// A node left in order: all its messages are complete.
+    pub(super) fn left(&mut self, life: Life) {
+        let pending = self.messages.iter().position(|sent| sent.from == life && !sent.done);
+        if let Some(number) = pending {
+            self.breaks(format!(
+                "every message completes, or fails by name: {number} of {life:?}, which left, did not"
+            ));
+        }
+    }
+
+    /// What has not settled yet, if anything.
+    pub(super) fn unsettled(&self, ended_epochs: &[(Life, Life)]) -> Option<String> {
+        if self.pending_count > 0 {
+            let pending = self.messages.iter().enumerate().find(|(_, message)| !message.done);
+            return pending.map(|(number, message)| {
+                format!(
+                    "every message completes, or fails by name: {number} of {:?} sent at t={}, mode \
+                     {:?}, did not",
+                    message.from, message.at, message.mode
+                )
+            });
+        }
+        for (from, to) in ended_epochs {
+            for (at, of, here) in [(*from, to.0, false), (*to, from.0, true)] {
+                if !self.gaps.contains(&(at, of, here)) {
+                    return Some(format!(
+                        "what a living member missed is told on both sides: {at:?} was not told of {of}"
+                    ));
+                }
             }
         }
+        None
     }
 
-    /// A sender died: nobody is told of its messages any more.
-    pub(super) fn forget_sender(&mut self, life: Life) {
-        for message in self.messages.values_mut().filter(|message| message.from == life) {
-            message.done = true;
+    /// When everything has healed and settled, among who lives then.
+    pub(super) fn judge_end(&mut self, living: &[Life], kind: bool) {
+        let mut missing = None;
+        for (number, message) in self.messages.iter().enumerate() {
+            if message.mode == AckMode::Received || kind {
+                missing = missing.or_else(|| self.lost(number, message, living, kind));
+            }
         }
+        if let Some(sentence) = missing {
+            self.breaks(sentence);
+        }
+        self.judge_barriers();
     }
 
-    /// When everything has healed and settled.
-    pub(super) fn settled(&mut self, kind_network: bool) {
-        let pending = self.messages.iter().find(|(_, message)| !message.done);
-        if let Some((number, message)) = pending {
-            let text = format!(
-                "every message completes, or fails by name: {number} of {:?} sent at t={}, mode \
-                 {:?}, did not",
-                message.from, message.at, message.mode
-            );
-            self.breaks(text);
+    /// A message that did not fail and did not arrive though it had to.
+    fn lost(
+        &self,
+        number: usize,
+        message: &Submitted,
+        living: &[Life],
+        kind: bool,
+    ) -> Option<String> {
+        let from = message.from;
+        if !living.contains(&from) && !kind {
+            // Who died was not told that it failed.
+            return None;
         }
-        if kind_network {
-            let mut missing = None;
-            for (number, message) in &self.messages {
-                for node in &message.to {
-                    if !message.failed.contains(node) && !self.accepted.contains(&(*node, *number))
-                    {
-                        missing = Some((*number, *node));
+        for (node, life) in &message.to {
+            let failed = message.failed.iter().find(|(failed, _)| failed == node);
+            if let Some((_, status)) = failed {
+                // Too much for the listeners, or for the queue.
+                let load = matches!(status, Status::QueueFull | Status::Timeout | Status::Stalled)
+                    || (*status == Status::Unreachable && !self.scene.is_own(from.0, *node));
+                if kind && !load {
+                    return Some(format!(
+                        "without faults everything arrives: {number} of {from:?} failed at node \
+                         {node}: {status}"
+                    ));
+                }
+                continue;
+            }
+            let lives: Vec<Life> = living.iter().filter(|life| life.0 == *node).copied().collect();
+            // The life it was sent to still lives.
+            let lives = lives.first().is_some_and(|(_, now)| *now == (*life).max(1));
+            let arrived = message.taken.iter().any(|taken| taken.by.0 == *node);
+            if lives && !arrived {
+                let sentence = if kind {
+                    "without faults everything arrives"
+                } else {
+                    "received is kept while the receiver lives"
+                };
+                return Some(format!("{sentence}: {number} of {from:?} did not at node {node}"));
+            }
+        }
+        None
+    }
+
+    fn judge_barriers(&mut self) {
+        let mut broken = None;
+        for (asker, by, at) in &self.barriers {
+            let Some(seen) = self.seen.get(&(*by, *asker)) else { continue };
+            for (number, message) in self.messages.iter().enumerate() {
+                let before = message.from == *by && message.at < *seen;
+                if !before
+                    || message.mode != AckMode::Applied
+                    || message.to.iter().any(|(node, _)| *node == asker.0)
+                {
+                    continue;
+                }
+                for taken in &message.taken {
+                    let failed = message.failed.iter().any(|(node, _)| *node == taken.by.0);
+                    if !failed && taken.accepted_at.is_none_or(|accepted| accepted > *at) {
+                        broken = Some(format!(
+                            "a member that joins has what was sent before its barrier: {number} of \
+                             {by:?} at {:?} (delivered at t={}) was not applied at t={at}, when \
+                             {asker:?} had its answer",
+                            taken.by, taken.delivered_at
+                        ));
                     }
                 }
             }
-            if let Some((number, node)) = missing {
-                self.breaks(format!(
-                    "without faults everything arrives: {number} did not at node {node}"
-                ));
-            }
         }
-    }
-
-    pub(super) fn require(&mut self, holds: bool, sentence: &str) {
-        if !holds {
-            self.breaks(sentence.to_owned());
+        if let Some(sentence) = broken {
+            self.breaks(sentence);
         }
     }
 }

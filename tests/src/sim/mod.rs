@@ -3,38 +3,40 @@
 
 mod application;
 mod check;
+mod clock;
 mod net;
+mod node;
+mod plan;
 mod random;
+mod shrink;
+mod stock;
+mod trace;
+mod weather;
 
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ringtribe::delivery::Delivery;
-use ringtribe::directory::Incarnation;
-use ringtribe::ids::{BootId, Instant, MemberId};
-use ringtribe::io::{ConnId, IoEvent};
-use ringtribe::order::{Order, Orders};
-use ringtribe::protocol::core::{Crew, WorkerCore};
-use ringtribe::protocol::membership::{Input, LocalMember, Membership, Output, ProbeResult};
-use ringtribe::shared::{Bounds, Planted, Shared};
-use ringtribe::worker::Core;
+use ringtribe::ids::{BootId, MemberId};
+use ringtribe::protocol::membership::ProbeResult;
+use ringtribe::shared::{Planted, Shared};
 
-use check::Checker;
-pub use net::Faults;
-use net::{Effect, Net, Occurrence, Place, SimIo};
+use check::{Checker, Life};
+use net::{Call, Effect, Net, Occurrence, Place};
+use node::Node;
+pub use plan::{Faults, Plan, Scene};
 use random::Random;
+pub use shrink::shrink;
+use stock::Stock;
+use trace::Trace;
 
 const MS: u64 = 1_000_000;
-const NODES_COUNT: usize = 3;
-const WORKERS_COUNT: u16 = 2;
-const POLLERS_COUNT: usize = 4;
-const KEYS_COUNT: u64 = 5;
-/// How long messages are sent and faults happen.
-const STORM_NS: u64 = 4_000 * MS;
-/// How long everything then has to settle: acknowledgements time out, members come back.
-const CALM_NS: u64 = 12_000 * MS;
-const ACK_TIMEOUT_MS: u64 = 2_500;
+/// How long everything has to settle after the storm at most: acknowledgements time out, members
+/// come back. A history that is settled earlier ends earlier.
+const CALM_NS: u64 = 20_000 * MS;
+/// How often it is looked at whether everything has settled.
+const LOOK_NS: u64 = 100 * MS;
 
 /// What a history was like.
 #[derive(Clone, Debug)]
@@ -45,6 +47,8 @@ pub struct Report {
     pub broken: Option<String>,
     /// Events that happened.
     pub events_count: u64,
+    /// Messages submitted.
+    pub submitted_count: u64,
     /// Messages delivered.
     pub delivered_count: u64,
     /// Outcomes acknowledged as applied.
@@ -53,72 +57,93 @@ pub struct Report {
     pub failed_count: u64,
     /// Frames recognised as sent again.
     pub duplicates_count: u64,
-    /// A fingerprint of the history: equal for equal seeds.
+    /// A fingerprint of the history: equal for equal plans.
     pub fingerprint: u64,
+    /// What happened, if the plan asked for it.
+    pub trace: Vec<String>,
 }
 
 enum Happening {
     Worker { place: Place, what: Occurrence },
     Turn { place: Place },
-    Datagram { to: usize, bytes: Vec<u8>, from: SocketAddr },
+    Datagram { to: usize, bytes: Arc<[u8]>, from: SocketAddr },
     Probe { node: usize, life: u32, probe: u64, result: ProbeResult },
     MembershipTick { node: usize, life: u32 },
     Poll { node: usize, life: u32 },
     ListenerEnds { node: usize, life: u32, listener: u64 },
     Submit { node: usize, life: u32 },
-    Crash { node: usize },
-    Restart { node: usize },
+    Join { node: usize, life: u32 },
+    Leaves { node: usize, life: u32 },
+    Stock { node: usize, life: u32 },
+    Weather,
+    Resume { node: usize },
+    Start { node: usize },
+    Calm,
 }
 
-/// The inboxes of a node.
-#[derive(Default)]
-struct Inboxes(Mutex<Vec<VecDeque<Order>>>);
-
-impl Orders for Inboxes {
-    fn push(&self, worker: u16, order: Order) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(queue) = all.get_mut(usize::from(worker)) {
-            queue.push_back(order);
+impl Happening {
+    /// Whose process has to run for it.
+    const fn node(&self) -> Option<usize> {
+        match self {
+            Self::Worker { place, .. } | Self::Turn { place } => Some(place.node),
+            Self::Datagram { to, .. } => Some(*to),
+            Self::Probe { node, .. }
+            | Self::MembershipTick { node, .. }
+            | Self::Poll { node, .. }
+            | Self::ListenerEnds { node, .. }
+            | Self::Submit { node, .. }
+            | Self::Join { node, .. }
+            | Self::Leaves { node, .. }
+            | Self::Stock { node, .. } => Some(*node),
+            Self::Weather | Self::Resume { .. } | Self::Start { .. } | Self::Calm => None,
         }
     }
 }
 
-struct Node {
-    life: u32,
-    shared: Arc<Shared>,
-    inboxes: Arc<Inboxes>,
-    cores: Vec<Option<WorkerCore>>,
-    turns: Vec<Option<u64>>,
-    membership: Membership,
-    membership_tick: Option<u64>,
-    listeners: BTreeMap<u64, Vec<Delivery>>,
-    members: BTreeMap<MemberId, usize>,
-    next_accepting: usize,
+/// What is known of a place in the cluster, whoever lives there.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spot {
+    lives_count: u32,
+    /// It stands still until then.
+    paused_until: u64,
+    /// Nobody comes back.
+    is_abandoned: bool,
+    /// Last time at which something happened to it that explains that a member is dropped.
+    troubled_until: u64,
 }
 
 struct World {
+    plan: Plan,
     now: u64,
     random: Random,
     faults: Faults,
     calm: bool,
     /// No fault was asked for.
     kind: bool,
-    formats: Formats,
-    planted: Option<Planted>,
-    queue: BinaryHeap<std::cmp::Reverse<(u64, u64)>>,
-    happenings: BTreeMap<u64, Happening>,
-    next_happening: u64,
+    queue: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    happenings: Vec<Option<Happening>>,
+    free: Vec<u32>,
+    next_id: u64,
     nodes: Vec<Option<Node>>,
-    lives: Vec<u32>,
+    stocks: Vec<Option<Stock>>,
+    spots: Vec<Spot>,
+    boots: BTreeMap<BootId, Life>,
+    /// The handles that each message was sent to.
+    addressed: BTreeMap<u64, Vec<(MemberId, usize)>>,
+    /// Workers that have orders.
+    waiting: Arc<Mutex<Vec<Place>>>,
     net: Net,
     checker: Checker,
     effects: Vec<Effect>,
     next_message: u64,
     next_listener: u64,
-    crashes_left_count: u64,
     duplicates_count: u64,
     fingerprint: u64,
     events_count: u64,
+    /// The messages after the storm that must all arrive were sent.
+    last_round: bool,
+    is_over: bool,
+    trace: Trace,
 }
 
 fn address(node: usize) -> SocketAddr {
@@ -129,79 +154,69 @@ fn node_of(address: SocketAddr) -> usize {
     usize::from(address.port().saturating_sub(4000))
 }
 
-/// Which nodes of a history speak the own format; between the others, and towards them, it is Tribes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Formats {
-    Own,
-    Tribes,
-    /// The last node does not speak it.
-    Mixed,
-}
-
-impl Formats {
-    /// Most histories are about the own format.
-    const fn of(seed: u64) -> Self {
-        match seed / 5 % 4 {
-            0 | 1 => Self::Own,
-            2 => Self::Tribes,
-            _ => Self::Mixed,
-        }
-    }
-
-    const fn speaks_own(self, node: usize) -> bool {
-        match self {
-            Self::Own => true,
-            Self::Tribes => false,
-            Self::Mixed => node + 1 < NODES_COUNT,
-        }
-    }
-}
-
-/// Plays the history of `seed`.
+/// Plays the history of a seed with these faults.
 #[must_use]
 pub fn play(seed: u64, faults: Faults, planted: Option<Planted>) -> Report {
+    play_plan(&Plan { faults, planted, ..Plan::of(seed) })
+}
+
+/// Plays a history.
+#[must_use]
+pub fn play_plan(plan: &Plan) -> Report {
+    let members = usize::try_from(plan.scene.members).unwrap_or(2);
     let mut world = World {
+        plan: plan.clone(),
         now: 0,
-        random: Random::new(seed),
-        faults,
+        random: Random::new(plan.seed),
+        faults: plan.faults,
         calm: false,
-        kind: faults.is_none(),
-        formats: Formats::of(seed),
-        planted,
+        kind: plan.faults.is_none(),
         queue: BinaryHeap::new(),
-        happenings: BTreeMap::new(),
-        next_happening: 0,
-        nodes: (0..NODES_COUNT).map(|_| None).collect(),
-        lives: vec![0; NODES_COUNT],
-        net: Net::default(),
-        checker: Checker::default(),
+        happenings: Vec::new(),
+        free: Vec::new(),
+        next_id: 0,
+        nodes: (0..members).map(|_| None).collect(),
+        stocks: (0..members).map(|_| None).collect(),
+        spots: vec![Spot::default(); members],
+        boots: BTreeMap::new(),
+        addressed: BTreeMap::new(),
+        waiting: Arc::default(),
+        net: Net::new(members),
+        checker: Checker::new(plan),
         effects: Vec::new(),
         next_message: 0,
         next_listener: 0,
-        crashes_left_count: faults.crashes_count,
         duplicates_count: 0,
-        fingerprint: seed,
+        fingerprint: plan.seed,
         events_count: 0,
+        last_round: false,
+        is_over: false,
+        trace: Trace::new(plan.trace),
     };
     world.run();
     Report {
-        seed,
+        seed: plan.seed,
         broken: world.checker.broken().map(str::to_owned),
         events_count: world.events_count,
+        submitted_count: world.next_message,
         delivered_count: world.checker.delivered_count,
         acknowledged_count: world.checker.acknowledged_count,
         failed_count: world.checker.failed_count,
         duplicates_count: world.duplicates_count,
         fingerprint: world.fingerprint,
+        trace: world.trace.take(),
     }
 }
 
 impl World {
     fn at(&mut self, at: u64, happening: Happening) {
-        let id = self.next_happening;
-        self.next_happening += 1;
-        self.happenings.insert(id, happening);
-        self.queue.push(std::cmp::Reverse((at, id)));
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.happenings.push(None);
+            u32::try_from(self.happenings.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.happenings[slot as usize] = Some(happening);
+        self.queue.push(Reverse((at, self.next_id, slot)));
+        self.next_id += 1;
     }
 
     fn soon(&mut self, least_ns: u64, most_ns: u64, happening: Happening) {
@@ -209,41 +224,188 @@ impl World {
         self.at(at, happening);
     }
 
+    fn storm_ns(&self) -> u64 {
+        self.plan.scene.storm_ms * MS
+    }
+
     fn run(&mut self) {
-        for node in 0..NODES_COUNT {
-            self.soon(0, 300 * MS, Happening::Restart { node });
+        let storm_ns = self.storm_ns();
+        for node in 0..self.nodes.len() {
+            let late = node > 1 && self.random.chance(self.plan.scene.newcomers);
+            let most = if late { storm_ns / 2 } else { 100 * MS };
+            self.soon(0, most, Happening::Start { node });
         }
-        if self.crashes_left_count > 0 {
-            let node = self.random.index(NODES_COUNT);
-            self.soon(1000 * MS, 3000 * MS, Happening::Crash { node });
-        }
-        while let Some(std::cmp::Reverse((at, id))) = self.queue.pop() {
-            if at > STORM_NS + CALM_NS || self.checker.broken().is_some() {
+        self.soon(300 * MS, 400 * MS, Happening::Weather);
+        self.at(storm_ns + 1, Happening::Calm);
+        while let Some(Reverse((at, id, slot))) = self.queue.pop() {
+            if at > storm_ns + CALM_NS || self.checker.broken().is_some() || self.is_over {
                 break;
             }
-            if at > STORM_NS && !self.calm {
+            if at > storm_ns && !self.calm {
                 self.calm = true;
-                self.faults = Faults::NONE;
+                self.faults = Faults { short_io: self.faults.short_io, ..Faults::NONE };
             }
             self.now = at;
+            let Some(happening) = &self.happenings[slot as usize] else { continue };
+            if let Some(paused_until) = happening.node().map(|node| self.spots[node].paused_until)
+                && paused_until > at
+            {
+                // It keeps its place among what waits.
+                self.queue.push(Reverse((paused_until, id, slot)));
+                continue;
+            }
+            let Some(happening) = self.happenings[slot as usize].take() else { continue };
+            self.free.push(slot);
             self.events_count += 1;
             self.fingerprint =
                 (self.fingerprint ^ at ^ id).rotate_left(13).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            if let Some(happening) = self.happenings.remove(&id) {
-                self.happen(happening);
-                self.settle_effects();
-            }
+            self.happen(happening);
+            self.settle_effects();
         }
-        self.judge_end();
-    }
-
-    fn judge_end(&mut self) {
-        if self.checker.broken().is_some() {
-            return;
+        if !self.is_over {
+            self.judge_end();
         }
-        self.checker.settled(self.kind);
+        if let Some(sentence) = self.checker.broken() {
+            let sentence = sentence.to_owned();
+            self.trace.say(self.now, 0, 0, format_args!("BROKEN: {sentence}"));
+        }
         for node in self.nodes.iter().flatten() {
             self.duplicates_count += counter(&node.shared, "duplicates_count");
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Worker { place, what } => {
+                if self.plan.scene.is_stock(place.node) {
+                    self.stock_event(place, what);
+                } else {
+                    self.worker(place, Some(what));
+                }
+            }
+            Happening::Turn { place } => self.worker(place, None),
+            Happening::Datagram { to, bytes, from } => self.datagram(to, &bytes, from),
+            Happening::Probe { node, life, probe, result } => {
+                self.probe_ended(node, life, probe, result);
+            }
+            Happening::MembershipTick { node, life } => self.membership_tick(node, life),
+            Happening::Poll { node, life } => self.poll(node, life),
+            Happening::ListenerEnds { node, life, listener } => {
+                self.listener_ends(node, life, listener);
+            }
+            Happening::Submit { node, life } => self.submit(node, life),
+            Happening::Join { node, life } => self.join(node, life),
+            Happening::Leaves { node, life } => self.leaves(node, life),
+            Happening::Stock { node, life } => self.stock_turn(node, life),
+            Happening::Weather => self.weather(),
+            Happening::Resume { node } => self.resume(node),
+            Happening::Start { node } => self.start(node),
+            Happening::Calm => self.look_whether_settled(),
+        }
+    }
+
+    /// What a call of the kernel needs, and the kernel.
+    fn kernel(&mut self) -> (&mut Net, Call<'_>) {
+        let call = Call {
+            now: self.now,
+            random: &mut self.random,
+            faults: &self.faults,
+            effects: &mut self.effects,
+        };
+        (&mut self.net, call)
+    }
+
+    fn settle_effects(&mut self) {
+        while !self.effects.is_empty() {
+            for effect in std::mem::take(&mut self.effects) {
+                match effect {
+                    Effect::At { at, place, what } => {
+                        self.at(at.max(self.now), Happening::Worker { place, what });
+                    }
+                    Effect::Connect { from, request, address, timeout_ms } => {
+                        self.connect(from, request, address, timeout_ms);
+                    }
+                    Effect::Evidence { node, member, evidence } => {
+                        self.evidence(node, member, evidence);
+                    }
+                    Effect::Lost { place, conn } => {
+                        let what = format_args!("connection {} is lost", conn.slot);
+                        self.trace.say(self.now, place.node, place.life, what);
+                    }
+                }
+            }
+        }
+        // Whoever has orders gets a turn.
+        let waiting =
+            std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for place in waiting {
+            let at = self.now + self.random.between(500, 60_000);
+            self.wake(place, at);
+        }
+    }
+
+    fn connect(&mut self, from: Place, request: u64, address: SocketAddr, timeout_ms: u64) {
+        let now = self.now;
+        let to = node_of(address);
+        let timeout_ns = timeout_ms * MS;
+        let fails = |error| Occurrence::ConnectFailed { request, error };
+        // A handshake needs both directions.
+        let heals = [(from.node, to), (to, from.node)]
+            .into_iter()
+            .filter_map(|(from, to)| self.net.blocked(from, to, now))
+            .max();
+        let least = heals.map_or(0, |heals| heals + self.random.between(MS, 500 * MS));
+        if least > now + timeout_ns || self.random.chance(self.faults.fail_connect) {
+            let what = fails(net::timed_out());
+            self.at(now + timeout_ns, Happening::Worker { place: from, what });
+            return;
+        }
+        let Some((life, worker)) = self.accepting(to) else {
+            let what = fails(net::refused());
+            let at = (now + self.random.between(1_000, 300_000)).max(least);
+            self.at(at, Happening::Worker { place: from, what });
+            return;
+        };
+        let place = Place { node: to, life, worker };
+        self.trace.say(now, from.node, from.life, format_args!("connects to node {to}"));
+        let peer = address_of_client(from.node);
+        let (net, mut call) = self.kernel();
+        net.open(from, place, request, peer, least, &mut call);
+    }
+
+    /// The life and the worker that gets the next connection at a place.
+    fn accepting(&mut self, to: usize) -> Option<(u32, usize)> {
+        if let Some(node) = self.nodes[to].as_mut().filter(|node| node.listens) {
+            node.next_accepting += 1;
+            return Some((node.life, node.next_accepting % node.cores.len()));
+        }
+        self.stocks[to].as_ref().map(|stock| (stock.life, 0))
+    }
+
+    /// Who lives.
+    fn living(&self) -> usize {
+        self.nodes.iter().flatten().count() + self.stocks.iter().flatten().count()
+    }
+
+    /// What has not settled yet, as the sentence that does not hold then.
+    fn unsettled(&self) -> Option<String> {
+        let living_count = self.living();
+        for (at, spot) in self.spots.iter().enumerate() {
+            if !spot.is_abandoned && self.nodes[at].is_none() && self.stocks[at].is_none() {
+                return Some(format!("after the faults heal everyone sees everyone: {at} is down"));
+            }
+        }
+        for (at, node) in self.nodes.iter().enumerate() {
+            let Some(node) = node else { continue };
+            let seen_count = node.membership.members().len();
+            if seen_count != living_count - 1 || node.members.len() != seen_count {
+                return Some(format!(
+                    "after the faults heal everyone sees everyone: node {at} sees {seen_count} of \
+                     {} others, its application {}",
+                    living_count - 1,
+                    node.members.len(),
+                ));
+            }
             let used: usize = node
                 .shared
                 .directory
@@ -251,27 +413,61 @@ impl World {
                 .iter()
                 .map(|entry| entry.budget.used_and_most_bytes().0)
                 .sum();
-            self.checker.require(used == 0, "what is queued gives its budget back exactly once");
-            self.checker.require(
-                node.shared.deliveries.used_bytes() == 0,
-                "every delivery ends with an outcome",
-            );
-            self.checker.require(
-                node.membership.members().len() == NODES_COUNT - 1,
-                "after the faults heal everyone sees everyone",
-            );
+            if used != 0 {
+                return Some(format!(
+                    "what is queued gives its budget back exactly once: node {at} has {used} bytes"
+                ));
+            }
+            let undelivered = node.shared.deliveries.used_bytes();
+            if undelivered != 0 || !node.listeners.is_empty() {
+                return Some(format!(
+                    "every delivery ends with an outcome: node {at} has {undelivered} bytes"
+                ));
+            }
         }
-        for (from, to) in self.ended_epochs() {
-            self.checker.epoch_ended(from, to);
+        self.checker.unsettled(&self.ended_epochs())
+    }
+
+    fn look_whether_settled(&mut self) {
+        match (self.unsettled(), self.last_round) {
+            (None, true) => {
+                self.is_over = true;
+                self.judge_end();
+            }
+            (None, false) => {
+                self.last_round = true;
+                self.last_round();
+            }
+            _ => {}
         }
-        for node in 0..NODES_COUNT {
-            // Lanes to two members and from them, and what is being opened or closed.
-            self.checker.require(self.net.count(node) <= 250, "connections stay bounded");
+        self.at(self.now + LOOK_NS, Happening::Calm);
+    }
+
+    fn judge_end(&mut self) {
+        if self.checker.broken().is_some() {
+            return;
+        }
+        if let Some(sentence) = self.unsettled() {
+            self.checker.require(false, &sentence);
+        }
+        let living: Vec<Life> = (self.nodes.iter().enumerate())
+            .filter_map(|(at, node)| Some((at, node.as_ref()?.life)))
+            .collect();
+        self.checker.judge_end(&living, self.kind);
+        for node in 0..self.nodes.len() {
+            // Lanes to the members and from them, and what is being opened or closed.
+            let lanes = self.plan.scene.pool_size + 2 * self.plan.scene.workers + 2;
+            let most = 4 * lanes * self.plan.scene.members;
+            let count = self.net.count(node) as u64;
+            self.checker.require(
+                count <= most,
+                &format!("connections stay bounded: {count} of node {node}, {most} at most"),
+            );
         }
     }
 
     /// Links between living nodes of which an epoch ended.
-    fn ended_epochs(&self) -> Vec<((usize, u32), (usize, u32))> {
+    fn ended_epochs(&self) -> Vec<(Life, Life)> {
         let mut ended = Vec::new();
         for (from, running) in self.nodes.iter().enumerate() {
             let Some(running) = running else { continue };
@@ -284,327 +480,6 @@ impl World {
         }
         ended
     }
-
-    fn node(&mut self, node: usize, life: u32) -> Option<&mut Node> {
-        self.nodes[node].as_mut().filter(|running| running.life == life)
-    }
-
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Worker { place, what } => self.worker(place, Some(what)),
-            Happening::Turn { place } => self.worker(place, None),
-            Happening::Datagram { to, bytes, from } => {
-                self.membership(to, None, Input::Datagram { bytes: &bytes, from });
-            }
-            Happening::Probe { node, life, probe, result } => {
-                self.membership(node, Some(life), Input::ProbeEnded { probe, result });
-            }
-            Happening::MembershipTick { node, life } => {
-                let now = self.now;
-                let Some(running) = self.node(node, life) else { return };
-                if running.membership_tick != Some(now) {
-                    return;
-                }
-                running.membership_tick = None;
-                self.membership(node, Some(life), Input::Tick);
-            }
-            Happening::Poll { node, life } => self.poll(node, life),
-            Happening::ListenerEnds { node, life, listener } => {
-                self.listener_ends(node, life, listener);
-            }
-            Happening::Submit { node, life } => self.submit(node, life),
-            Happening::Crash { node } => self.crash(node),
-            Happening::Restart { node } => self.restart(node),
-        }
-    }
-
-    /// Gives a worker its orders and perhaps an event, and ends its turn.
-    fn worker(&mut self, place: Place, what: Option<Occurrence>) {
-        let now = self.now;
-        let Some(node) =
-            self.nodes[place.node].as_mut().filter(|running| running.life == place.life)
-        else {
-            return;
-        };
-        if what.is_none() {
-            // A turn that was put forward leaves its former time behind.
-            if node.turns[place.worker] != Some(now) {
-                return;
-            }
-            node.turns[place.worker] = None;
-        }
-        let Some(mut core) = node.cores[place.worker].take() else { return };
-        let orders = {
-            let mut all = node.inboxes.0.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut all[place.worker])
-        };
-        // Bytes are read outside of the borrow that the core's calls need.
-        let event = match what {
-            Some(Occurrence::Readable { conn }) => self
-                .net
-                .read(place, conn, now, &mut self.random, &mut self.effects)
-                .map(|read| Stimulus::Read(conn, read)),
-            Some(Occurrence::Closed { conn }) => {
-                self.net.forget(place, conn);
-                Some(Stimulus::Other(Occurrence::Closed { conn }))
-            }
-            Some(Occurrence::Sent { conn, batch, result }) => {
-                self.net.send_reported(place, conn);
-                Some(Stimulus::Other(Occurrence::Sent { conn, batch, result }))
-            }
-            other => other.map(Stimulus::Other),
-        };
-        let mut io = SimIo {
-            net: &mut self.net,
-            random: &mut self.random,
-            place,
-            now,
-            faults: self.faults,
-            effects: &mut self.effects,
-        };
-        for order in orders {
-            core.order(order, &mut io);
-        }
-        match event {
-            Some(Stimulus::Read(conn, Ok(bytes))) => {
-                core.event(IoEvent::Received { conn, bytes: &bytes }, &mut io);
-            }
-            Some(Stimulus::Read(conn, Err(error))) => {
-                core.event(IoEvent::ReceiveEnded { conn, error }, &mut io);
-            }
-            Some(Stimulus::Other(what)) => {
-                let event = match what {
-                    Occurrence::Connected { request, conn } => IoEvent::Connected { request, conn },
-                    Occurrence::ConnectFailed { request, error } => {
-                        IoEvent::ConnectFailed { request, error }
-                    }
-                    Occurrence::Accepted { conn, peer } => IoEvent::Accepted { conn, peer },
-                    Occurrence::HandedOver { conn, peer, read } => {
-                        IoEvent::HandedOver { conn, peer, read }
-                    }
-                    Occurrence::Paused { conn } | Occurrence::Readable { conn } => {
-                        IoEvent::Paused { conn }
-                    }
-                    Occurrence::Sent { conn, batch, result } => {
-                        IoEvent::Sent { conn, batch, result }
-                    }
-                    Occurrence::Closed { conn } => IoEvent::Closed { conn },
-                };
-                core.event(event, &mut io);
-            }
-            None => {}
-        }
-        core.finish_turn(&mut io);
-        let deadline = core.next_deadline();
-        if let Some(node) = self.nodes[place.node].as_mut() {
-            node.cores[place.worker] = Some(core);
-        }
-        if let Some(due) = deadline {
-            self.wake(place, due.0.max(now + 1));
-        }
-    }
-
-    /// Makes sure that a worker has a turn at `at` at the latest.
-    fn wake(&mut self, place: Place, at: u64) {
-        let Some(node) = self.nodes[place.node].as_mut() else { return };
-        if node.turns[place.worker].is_none_or(|set| at < set) {
-            node.turns[place.worker] = Some(at);
-            self.at(at, Happening::Turn { place });
-        }
-    }
-
-    fn settle_effects(&mut self) {
-        while !self.effects.is_empty() {
-            for effect in std::mem::take(&mut self.effects) {
-                match effect {
-                    Effect::At { at, place, what } => {
-                        self.at(at.max(self.now), Happening::Worker { place, what });
-                    }
-                    Effect::Connect { from, request, address } => {
-                        self.connect(from, request, address);
-                    }
-                    Effect::Evidence { node, member, evidence } => {
-                        let identity = self.nodes[node]
-                            .as_ref()
-                            .and_then(|running| running.shared.directory.get(member))
-                            .map(|entry| entry.identity.clone());
-                        if let Some(identity) = identity {
-                            let input = Input::Evidence { identity: &identity, evidence };
-                            self.membership(node, None, input);
-                        }
-                    }
-                }
-            }
-        }
-        // Whoever has orders gets a turn.
-        for node in 0..NODES_COUNT {
-            let Some(running) = &self.nodes[node] else { continue };
-            let life = running.life;
-            let waiting: Vec<usize> = {
-                let all = running.inboxes.0.lock().unwrap_or_else(PoisonError::into_inner);
-                (0..all.len()).filter(|worker| !all[*worker].is_empty()).collect()
-            };
-            for worker in waiting {
-                let at = self.now + self.random.between(500, 60_000);
-                self.wake(Place { node, life, worker }, at);
-            }
-        }
-    }
-
-    fn connect(&mut self, from: Place, request: u64, address: SocketAddr) {
-        let to = node_of(address);
-        let Some(node) = self.nodes.get_mut(to).and_then(Option::as_mut) else {
-            let what = Occurrence::ConnectFailed { request, error: net::refused() };
-            self.soon(1_000, 300_000, Happening::Worker { place: from, what });
-            return;
-        };
-        let worker = node.next_accepting % usize::from(WORKERS_COUNT);
-        node.next_accepting += 1;
-        let place = Place { node: to, life: node.life, worker };
-        let peer = address_of_client(from.node);
-        self.net.open(from, place, request, peer, self.now, &mut self.random, &mut self.effects);
-    }
-
-    fn membership(&mut self, node: usize, life: Option<u32>, input: Input<'_>) {
-        let now = Instant(self.now);
-        let Some(running) = self.nodes[node].as_mut() else { return };
-        if life.is_some_and(|life| life != running.life) {
-            return;
-        }
-        let life = running.life;
-        let mut outputs = Vec::new();
-        running.membership.handle(input, now, &mut outputs);
-        let shared = Arc::clone(&running.shared);
-        let speaks = self.formats.speaks_own(node);
-        for mut output in outputs {
-            if let Output::Added { incarnation, .. } | Output::Changed { incarnation, .. } =
-                &mut output
-                && !speaks
-            {
-                // As a stock node, which knows nothing of the own format.
-                *incarnation = None;
-            }
-            match output {
-                Output::SendDatagram(bytes) => {
-                    for to in 0..NODES_COUNT {
-                        if !self.random.chance(self.faults.lose_datagram) {
-                            let bytes = bytes.clone();
-                            let from = address(node);
-                            let datagram = Happening::Datagram { to, bytes, from };
-                            self.soon(10_000, 3 * MS, datagram);
-                        }
-                    }
-                }
-                Output::Probe { probe, address, .. } => {
-                    let alive = self.nodes.get(node_of(address)).is_some_and(Option::is_some);
-                    let result = if alive {
-                        ProbeResult::Answered { extension: None }
-                    } else {
-                        ProbeResult::Refused
-                    };
-                    self.soon(20_000, 3 * MS, Happening::Probe { node, life, probe, result });
-                }
-                other => shared.apply(other),
-            }
-        }
-        if let Some(running) = self.node(node, life)
-            && let Some(due) = running.membership.next_deadline()
-        {
-            let at = due.0.max(now.0 + 1);
-            if running.membership_tick.is_none_or(|set| at < set) {
-                running.membership_tick = Some(at);
-                self.at(at, Happening::MembershipTick { node, life });
-            }
-        }
-    }
-
-    fn crash(&mut self, node: usize) {
-        if self.now > STORM_NS || self.crashes_left_count == 0 {
-            return;
-        }
-        self.crashes_left_count -= 1;
-        let Some(dead) = self.nodes[node].take() else { return };
-        self.duplicates_count += counter(&dead.shared, "duplicates_count");
-        self.net.crash(node, dead.life, self.now, &mut self.random, &mut self.effects);
-        self.checker.forget_sender((node, dead.life));
-        self.soon(100 * MS, 1500 * MS, Happening::Restart { node });
-        let next = self.random.index(NODES_COUNT);
-        self.soon(500 * MS, 2000 * MS, Happening::Crash { node: next });
-    }
-
-    fn restart(&mut self, node: usize) {
-        if self.nodes[node].is_some() {
-            return;
-        }
-        self.lives[node] += 1;
-        let life = self.lives[node];
-        let unique_id = self.random.id();
-        let bounds = Bounds {
-            worker_count: WORKERS_COUNT,
-            pool_size: 6,
-            ack_timeout_ms: ACK_TIMEOUT_MS,
-            max_queue_bytes: 300_000,
-            max_receive_bytes: 200_000,
-            echo_ms: 200,
-            drop_time_ms: 1_000,
-            planted: self.planted,
-            ..Bounds::default()
-        };
-        let inboxes = Arc::new(Inboxes::default());
-        inboxes
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .resize_with(usize::from(WORKERS_COUNT), VecDeque::new);
-        let orders: Arc<dyn Orders> = Arc::clone(&inboxes) as Arc<dyn Orders>;
-        let shared = Shared::new(bounds, BootId(self.random.id()), orders);
-        let crew = Arc::new(Crew::default());
-        let local = LocalMember {
-            host: vec![127, 0, 0, 1],
-            port: i32::from(address(node).port()),
-            secure_port: -1,
-            udp_port: -1,
-            unique_id,
-            ..LocalMember::default()
-        };
-        shared.set_local_package(local.package(0).into());
-        let cores = (0..WORKERS_COUNT)
-            .map(|index| Some(WorkerCore::new(Arc::clone(&shared), Arc::clone(&crew), index)))
-            .collect();
-        let mut membership = Membership::new(200, 1_000).planting(self.planted);
-        if self.formats.speaks_own(node) {
-            let boot_id = shared.boot_id;
-            membership = membership.speaking(Incarnation {
-                boot_id,
-                features: 0,
-                version_min: 1,
-                version_max: 1,
-            });
-        }
-        self.nodes[node] = Some(Node {
-            life,
-            shared,
-            inboxes,
-            cores,
-            turns: vec![None; usize::from(WORKERS_COUNT)],
-            membership,
-            membership_tick: None,
-            listeners: BTreeMap::new(),
-            members: BTreeMap::new(),
-            next_accepting: 0,
-        });
-        for input in [Input::SetLocal(local), Input::StartReceiving, Input::StartSending] {
-            self.membership(node, Some(life), input);
-        }
-        self.soon(0, MS, Happening::Poll { node, life });
-        self.soon(300 * MS, 500 * MS, Happening::Submit { node, life });
-    }
-}
-
-/// What a worker gets, with bytes read.
-enum Stimulus {
-    Read(ConnId, Result<Vec<u8>, Option<ringtribe::io::Errno>>),
-    Other(Occurrence),
 }
 
 fn address_of_client(node: usize) -> SocketAddr {
