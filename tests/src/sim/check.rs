@@ -337,11 +337,12 @@ impl Checker {
             let Some((_, since, _)) = hang.filter(|_| self.scene.is_own(from.0, *node)) else {
                 continue;
             };
-            let most_ms = self.scene.ack_timeout_ms + self.scene.drop_time_ms + 500;
+            // A message to several members tells of room when the last of them has ended.
+            let most_ms = 2 * self.scene.ack_timeout_ms + self.scene.drop_time_ms + 500;
             let stalled_ns = at - full_since.max(*since);
             if stalled_ns > most_ms * MS + self.paused_ns(from.0, 0, at) {
                 self.breaks(format!(
-                    "a stalled member costs the others nothing once detected: {from:?} finds no room                      for node {node} since {} ms",
+                    "a stalled member costs the others nothing once detected: {from:?} finds no room for node {node} since {} ms",
                     stalled_ns / MS
                 ));
             }

@@ -574,7 +574,8 @@ impl Membership {
             cause,
             Status::Refused | Status::Stalled | Status::WrongIncarnation | Status::Protocol
         );
-        if !comes_back || self.is_static(identity) {
+        let stays_out = planted!(in self.planted, CutStaysOut);
+        if !comes_back || self.is_static(identity) || stays_out {
             self.cut(identity, cause, now, out);
             return;
         }

@@ -85,7 +85,7 @@ impl SendStream {
                 self.back_off.connected(now);
                 self.failures_count = 0;
                 self.confirm_due = false;
-                self.credit = self.credit.max(ack.credit);
+                self.raise_credit(ack.credit);
                 self.granted = self.granted.max(ack.granted);
                 self.hold_until(ack.received, shared);
                 // What failed and is not confirmed lies above this point.
@@ -224,12 +224,17 @@ impl SendStream {
         while self.waiting.front().is_some_and(|waiting| waiting.phase.is_none()) {
             self.waiting.pop_front();
         }
-        if ack.credit > self.credit {
-            self.credit = ack.credit;
-            self.starved_since = None;
-        }
+        self.raise_credit(ack.credit);
         self.granted = self.granted.max(ack.granted);
         Ok(())
+    }
+
+    fn raise_credit(&mut self, credit: u64) {
+        self.credit = self.credit.max(credit);
+        // The credit that a gap frame took comes back with its acknowledgement: that is no progress.
+        if self.room() > self.starved_room {
+            self.starved_since = None;
+        }
     }
 
     /// What has no other outcome yet was accepted up to `applied`.
