@@ -1,16 +1,29 @@
 //! Simulated histories: the promise holds in all of them.
 
-use ringtribe_tests::sim::{Faults, play};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ringtribe_tests::sim::{Faults, Plan, Report, play, play_plan};
 
 const SEEDS_COUNT: u64 = 200;
+/// How long other histories are played each time.
+const FRESH_FOR: Duration = Duration::from_secs(10);
+
+/// Plays a history in which the promise has to hold.
+fn holds(seed: u64) -> Report {
+    let plan = Plan::of(seed);
+    let report = play_plan(&plan);
+    if let Some(broken) = &report.broken {
+        panic!("{broken}\n{}\n{}", plan.describe(), plan.replay_line());
+    }
+    report
+}
 
 #[test]
 fn the_promise_holds_in_two_hundred_histories() {
     let mut acknowledged_count = 0;
     let mut duplicates_count = 0;
     for seed in 0..SEEDS_COUNT {
-        let report = play(seed, Faults::of(seed), None);
-        assert_eq!(report.broken, None, "seed {seed}");
+        let report = holds(seed);
         acknowledged_count += report.acknowledged_count;
         duplicates_count += report.duplicates_count;
     }
@@ -20,13 +33,26 @@ fn the_promise_holds_in_two_hundred_histories() {
 }
 
 #[test]
+fn the_promise_holds_in_histories_that_nobody_has_seen() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Small enough to be typed.
+    let start = now.as_secs() % 100_000_000 * 10_000;
+    println!("fresh histories from seed {start}");
+    let clock = Instant::now();
+    let mut seed = start;
+    while clock.elapsed() < FRESH_FOR {
+        holds(seed);
+        seed += 1;
+    }
+    println!("{} fresh histories", seed - start);
+}
+
+#[test]
 fn one_seed_is_one_history() {
-    for seed in [3, 4] {
-        let (first, second) =
-            (play(seed, Faults::of(seed), None), play(seed, Faults::of(seed), None));
+    for seed in [3, 4, 17, 38] {
+        let (first, second) = (play_plan(&Plan::of(seed)), play_plan(&Plan::of(seed)));
         assert_eq!(first.fingerprint, second.fingerprint);
         assert_eq!(first.delivered_count, second.delivered_count);
     }
-    let (third, fourth) = (play(3, Faults::of(3), None), play(4, Faults::of(4), None));
-    assert_ne!(third.fingerprint, fourth.fingerprint);
+    assert_ne!(play_plan(&Plan::of(3)).fingerprint, play_plan(&Plan::of(4)).fingerprint);
 }

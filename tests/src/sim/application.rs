@@ -20,6 +20,10 @@ const SESSION: &[u8] = include_bytes!("../../../wire/testdata/java/session-delta
 /// Longest wait of a listener for a reply.
 const REPLY_WAIT_NS: u64 = 300 * MS;
 
+/// What a receiver says that gave up a message of which a part came, since its sender stayed away for
+/// ackTimeout.
+const GIVEN_UP: &str = "a message that was half here was given up";
+
 /// A message that is to be sent.
 struct Outgoing {
     key: Option<u64>,
@@ -110,14 +114,10 @@ impl World {
     fn delivered(&mut self, at: Life, delivery: &Delivery) {
         let number = number_of(delivery);
         let payload = delivery.incoming().payload();
-        let intact = self.checker.message(number).is_none_or(|message| {
-            let front = if message.key.is_some() { SESSION } else { b"" };
-            let fill = fill(number);
-            payload.len() == message.bytes
-                && payload
-                    .strip_prefix(front)
-                    .is_some_and(|rest| rest.iter().all(|byte| *byte == fill))
-        });
+        let intact = self
+            .checker
+            .message(number)
+            .is_none_or(|sent| is_intact(payload, number, sent.bytes, sent.key.is_some()));
         let what = format_args!("message {number} is delivered, {} bytes", payload.len());
         self.trace.say(self.now, at.0, at.1, what);
         self.checker.delivered(at, number, intact, self.now);
@@ -182,7 +182,13 @@ impl World {
                 }
                 shared.repaired(member);
             }
-            Event::Log { text, .. } => self.trace.say(now, node, life, format_args!("log: {text}")),
+            Event::Log { text, .. } => {
+                self.trace.say(now, node, life, format_args!("log: {text}"));
+                if text.contains(GIVEN_UP) {
+                    // Losses kept the sender away for ackTimeout: the epoch has to end.
+                    self.trouble(node, now);
+                }
+            }
             Event::MemberChanged { .. } => {}
         }
     }
@@ -198,7 +204,7 @@ impl World {
         let (fail, waits) = (self.faults.fail_listener, self.plan.scene.waiting_listeners);
         let hangs_until = self.spots[node].hangs_until;
         let Some(running) = self.node(node, life) else { return };
-        let Some(entry) = running.listeners.get_mut(&listener).filter(|entry| entry.until == now)
+        let Some(entry) = running.listeners.get_mut(&listener).filter(|entry| entry.until <= now)
         else {
             return;
         };
@@ -483,4 +489,12 @@ fn number_of(delivery: &Delivery) -> u64 {
 /// What a message is filled with.
 pub(super) fn fill(number: u64) -> u8 {
     u8::try_from(number % 251).unwrap_or(0)
+}
+
+/// Whether a payload is that of its message.
+pub(super) fn is_intact(payload: &[u8], number: u64, bytes: usize, has_key: bool) -> bool {
+    let front = if has_key { SESSION } else { b"" };
+    let fill = fill(number);
+    payload.len() == bytes
+        && payload.strip_prefix(front).is_some_and(|rest| rest.iter().all(|byte| *byte == fill))
 }

@@ -427,6 +427,15 @@ impl World {
                 ));
             }
         }
+        for (at, stock) in self.stocks.iter().enumerate() {
+            let seen_count = stock.as_ref().map(Stock::members_count);
+            if seen_count.is_some_and(|count| count != living_count - 1) {
+                return Some(format!(
+                    "after the faults heal everyone sees everyone: stock member {at} sees \
+                     {seen_count:?}"
+                ));
+            }
+        }
         self.checker.unsettled(&self.ended_epochs())
     }
 

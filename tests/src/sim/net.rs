@@ -193,8 +193,12 @@ impl Net {
         let slot = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
         let conn = ConnId { slot, generation: 1 };
         let small = call.random.chance(call.faults.small_room);
-        let room_bytes = if small { [300, 4_000][call.random.index(2)] } else { 100_000 };
         let slow = call.random.chance(call.faults.slow_link);
+        // A window of a few bytes on a slow link would carry nothing in the time of a history.
+        let room_bytes = match (small, slow) {
+            (true, false) => [300, 4_000][call.random.index(2)],
+            _ => 100_000,
+        };
         self.ends.push(Some(End {
             place,
             peer: None,
@@ -324,7 +328,7 @@ impl Net {
     ) {
         let now = call.now;
         let Some(end) = self.end(place, conn) else { return };
-        let (room_bytes, delay_most_ns) = (end.room_bytes, end.delay_most_ns);
+        let (room_bytes, mut delay_most_ns) = (end.room_bytes, end.delay_most_ns);
         let told_end = end.incoming.end.is_some_and(|(at, how)| at <= now && how.is_some());
         let peer = end.peer;
         let mut answer_at = call.later(500, 50_000);
@@ -363,6 +367,10 @@ impl Net {
         if lost {
             // The writer believes that it wrote all of it.
             bytes.truncate(call.random.index(take + 1));
+        }
+        if call.faults.slow_link == 0 {
+            // All has healed.
+            delay_most_ns = delay_most_ns.min(2 * MS);
         }
         let mut arrives = call.later(1_000, delay_most_ns);
         if let Some(heals) = self.blocked(place.node, to, now) {

@@ -250,7 +250,7 @@ impl Faults {
 }
 
 /// Faults that are drawn, and how often at most.
-const MOST: [(&str, u64); 22] = [
+const MOST: [(&str, u64); 23] = [
     ("lose_connection", 60),
     ("lose_connection", 20),
     ("lose_datagram", 150),
@@ -273,6 +273,7 @@ const MOST: [(&str, u64); 22] = [
     ("fail_listener", 100),
     ("slow_listener", 100),
     ("stock_silence", 50),
+    ("stock_close", 50),
 ];
 
 impl Scene {
@@ -291,7 +292,7 @@ impl Scene {
         };
         let is_large = members > 5;
         let formats = [0, 0, 1, 2][random.index(4)];
-        let stock = if random.chance(0) { random.between(1, (members - 1).min(2)) } else { 0 };
+        let stock = if random.chance(150) { random.between(1, (members - 1).min(2)) } else { 0 };
         let ack_timeout_ms = [600, 1_200, 2_500][random.index(3)];
         let drop_time_ms = [500, 1_000, 1_000][random.index(3)] * if is_large { 2 } else { 1 };
         let small = random.chance(150);
