@@ -123,14 +123,17 @@ const CASES: &[Case] = &[
     case(
         Planted::ReplyBehindData,
         REPLY,
-        8,
+        12,
         &[
-            ("requests", 100),
-            ("slow_link", 500),
+            ("requests", 200),
+            ("slow_link", 700),
             ("small_room", 1_000),
-            ("submit_gap_us", 10_000),
+            ("submit_gap_us", 5_000),
             ("max_queue_bytes", 20_000),
             ("long", 0),
+            ("pollers", 4),
+            ("waiting_listeners", 0),
+            ("ack_timeout_ms", 2_500),
         ],
     ),
     case(

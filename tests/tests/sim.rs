@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ringtribe_tests::sim::{Faults, Plan, Report, play, play_plan};
+use ringtribe_tests::sim::{Plan, Report, play_plan};
 
 const SEEDS_COUNT: u64 = 200;
 /// How long other histories are played each time.
