@@ -126,10 +126,9 @@ const CASES: &[Case] = &[
         12,
         &[
             ("requests", 200),
-            ("slow_link", 700),
             ("small_room", 1_000),
-            ("submit_gap_us", 5_000),
-            ("max_queue_bytes", 20_000),
+            ("submit_gap_us", 1_500),
+            ("max_queue_bytes", 300_000),
             ("long", 0),
             ("pollers", 4),
             ("waiting_listeners", 0),
