@@ -24,6 +24,7 @@ pub mod message;
 pub mod node;
 pub mod order;
 pub mod phase;
+pub mod planted;
 pub mod protocol;
 pub mod ring;
 pub mod server_xml;

@@ -17,6 +17,10 @@ use crate::status::Status;
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(feature = "planted-bugs")]
+pub use crate::planted::Planted;
+pub(crate) use crate::planted::planted;
+
 /// The configured bounds that the core needs, checked.
 #[derive(Clone, Debug)]
 pub struct Bounds {
@@ -45,49 +49,6 @@ pub struct Bounds {
     /// The bug that is planted, if any.
     #[cfg(feature = "planted-bugs")]
     pub planted: Option<Planted>,
-}
-
-/// Bugs that a test can plant, to see that a checker finds them.
-#[cfg(feature = "planted-bugs")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Planted {
-    /// A message is acknowledged before its listener ran.
-    AckBeforeApply,
-    /// What was unanswered on a lost connection is taken for done.
-    ForgottenResend,
-    /// A frame that was sent again is delivered again.
-    DuplicateDelivered,
-    /// What goes out again after a loss goes out in reverse.
-    ReversedOnReconnect,
-    /// Messages of one key take any lane.
-    AnyLane,
-    /// A budget is never given back.
-    BudgetKept,
-    /// A new connection does not wait for what a lost one still holds.
-    NoSettling,
-    /// Failed outcomes that may be lost with their connection are not said again.
-    FailureForgotten,
-    /// A message in several frames takes its place when it is whole, not with its first frame.
-    LatePlace,
-    /// Who missed something because an epoch ended is not told.
-    GapNotRaised,
-}
-
-#[cfg(feature = "planted-bugs")]
-impl Planted {
-    /// All of them.
-    pub const ALL: &[Self] = &[
-        Self::AckBeforeApply,
-        Self::ForgottenResend,
-        Self::DuplicateDelivered,
-        Self::ReversedOnReconnect,
-        Self::AnyLane,
-        Self::BudgetKept,
-        Self::NoSettling,
-        Self::FailureForgotten,
-        Self::LatePlace,
-        Self::GapNotRaised,
-    ];
 }
 
 impl Default for Bounds {
@@ -262,18 +223,6 @@ impl std::fmt::Debug for OrdersHandle {
         f.write_str("Orders")
     }
 }
-
-/// Whether a bug is planted; never without the feature.
-macro_rules! planted {
-    ($shared:expr, $bug:ident) => {{
-        #[cfg(feature = "planted-bugs")]
-        let is_planted = $shared.bounds.planted == Some($crate::shared::Planted::$bug);
-        #[cfg(not(feature = "planted-bugs"))]
-        let is_planted = false;
-        is_planted
-    }};
-}
-pub(crate) use planted;
 
 impl Shared {
     /// The shared state of a node that has not started.

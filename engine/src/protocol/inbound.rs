@@ -8,7 +8,7 @@ use ringtribe_wire::native::{Hello, HelloStatus};
 
 use crate::ids::{BootId, Epoch, Instant};
 use crate::io::ConnId;
-use crate::shared::Shared;
+use crate::shared::{Shared, planted};
 
 use super::core::Crew;
 use super::stream::greeting::Refusal;
@@ -54,7 +54,10 @@ impl Inbound {
         now: Instant,
     ) -> Result<Taken, (Refusal, u64)> {
         let name = (BootId(hello.boot_id), hello.stream);
-        let number = match self.by_name.get(&name) {
+        let follows = |number: &&u64| {
+            !planted!(shared, OldLaneRead) || !self.by_number[*number].is_before(hello)
+        };
+        let number = match self.by_name.get(&name).filter(follows) {
             Some(number) => {
                 let known = &self.by_number[number];
                 known.judge(hello).map_err(|refusal| (refusal, hello.epoch))?;

@@ -39,11 +39,7 @@ pub(crate) struct Queued {
 impl Queued {
     /// Writes the outcome and gives the budget back.
     pub(crate) fn end(self, status: Status, shared: &Shared) {
-        if planted!(shared, BudgetKept) {
-            std::mem::forget(self.token);
-        } else {
-            drop(self.token);
-        }
+        self.token.end(shared);
         shared.complete(&self.message, self.index, status);
     }
 }
@@ -552,6 +548,9 @@ impl Lane {
             count(&shared.counters.ack_timeouts_count, 1);
             if let Some(awaited) = self.awaiting.take() {
                 awaited.end(Status::Timeout, shared);
+                if planted!(shared, AckOfAnother) {
+                    return Ask::Pump;
+                }
             } else if let Some(last) = self.writing.back() {
                 // Still with the kernel: its outcome is written now, its budget returns when the
                 // kernel lets go.

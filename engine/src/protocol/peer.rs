@@ -9,7 +9,7 @@ use crate::directory::MemberEntry;
 use crate::ids::{BootId, Instant};
 use crate::io::{ConnId, Io};
 use crate::message::Message;
-use crate::shared::Shared;
+use crate::shared::{Shared, planted};
 use crate::status::Status;
 
 use super::lane::{Lane, Queued};
@@ -74,7 +74,7 @@ impl Peer {
         worker: u16,
         shared: &Shared,
     ) -> &mut SendStream {
-        let held = !self.tribes.is_empty();
+        let held = !self.tribes.is_empty() && !planted!(shared, NotHeld);
         let (place, stream) = match class {
             LaneClass::Data => (&mut self.data, worker),
             LaneClass::Reply => (&mut self.reply, shared.bounds.worker_count),

@@ -56,8 +56,10 @@ impl World {
         self.take_events(node, life);
         let pollers = usize::try_from(self.plan.scene.pollers).unwrap_or(1);
         let mut taken = Vec::new();
+        let hangs = self.spots[node].hangs_until > now;
         while let Some(running) = self.node(node, life)
             && running.listeners.len() < pollers
+            && !hangs
         {
             let deliveries = Arc::clone(&running.shared.deliveries);
             let shown = Instant(running.clock.shows(now));
@@ -203,11 +205,17 @@ impl World {
     pub(super) fn listener_ends(&mut self, node: usize, life: u32, listener: u64) {
         let now = self.now;
         let (fail, waits) = (self.faults.fail_listener, self.plan.scene.waiting_listeners);
+        let hangs_until = self.spots[node].hangs_until;
         let Some(running) = self.node(node, life) else { return };
         let Some(entry) = running.listeners.get_mut(&listener).filter(|entry| entry.until <= now)
         else {
             return;
         };
+        if hangs_until > now {
+            entry.until = hangs_until;
+            self.at(hangs_until, Happening::ListenerEnds { node, life, listener });
+            return;
+        }
         if entry.waits_for.is_none() && !self.calm && self.random.chance(waits) {
             self.ask_somebody(node, life, listener);
             return;
@@ -453,6 +461,11 @@ impl World {
             entry.budget.used_and_most_bytes().1 as u64
         };
         let queued = running.shared.directory.entries().into_iter().map(queued).max();
+        let waiting = self.checker.waiting_bytes((node, running.life));
+        self.checker.require(
+            waiting <= most,
+            &format!("queues stay inside their bounds: {waiting} bytes wait, {most} at most"),
+        );
         let received = running.shared.deliveries.used_bytes() as u64;
         // Each stream has a window of at least 256 KiB; Tribes connections stop when it is over.
         let streams = scene.members * (scene.workers + 1);

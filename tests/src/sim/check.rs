@@ -6,7 +6,7 @@ use ringtribe::message::AckMode;
 use ringtribe::status::Status;
 
 use super::MS;
-use super::plan::{Plan, Scene};
+use super::plan::{Faults, Plan, Scene};
 use super::record::Record;
 
 /// A node in one of its lives.
@@ -17,6 +17,9 @@ pub(super) type Life = (usize, u32);
 const LATE_WHERE_PAUSED: bool = false;
 /// Beyond ackTimeout (of a clock that may be 3 % slow), until the completion has to be taken.
 const COMPLETION_SLACK_MS: u64 = 500;
+
+/// What a reply may take in a kind network, where one of three parts of it may take 150 ms each.
+const REPLY_MOST_MS: u64 = 600;
 
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +78,14 @@ pub(super) struct Checker {
     barriers: Vec<(Life, Life, u64)>,
     /// When nodes stood still.
     pauses: Vec<(usize, u64, u64)>,
+    /// When applications took nothing.
+    hangs: Vec<(Life, u64, u64)>,
+    /// Since when a sender finds no room for a member.
+    no_room: BTreeMap<(Life, usize), u64>,
+    /// Bytes of messages to one member that hold room in its queue.
+    waiting: BTreeMap<(Life, usize), u64>,
+    /// No fault was asked for.
+    is_kind: bool,
     /// The first sentence that was broken.
     broken: Option<String>,
     /// For the outside judge, if it is to have this history.
@@ -87,7 +98,9 @@ pub(super) struct Checker {
 impl Checker {
     pub(super) fn new(plan: &Plan) -> Self {
         let ends_are_told = plan.faults.ends_are_told();
-        Self { scene: plan.scene, ends_are_told, ..Self::default() }
+        // What is only slow keeps no reply for long.
+        let is_kind = Faults { slow_link: 0, ..plan.faults }.is_none();
+        Self { scene: plan.scene, ends_are_told, is_kind, ..Self::default() }
     }
 
     fn breaks(&mut self, sentence: String) {
@@ -113,6 +126,9 @@ impl Checker {
             self.record = Some(record);
         }
         self.pending_count += usize::from(!message.done);
+        if let Some(place) = holds_room(&message) {
+            *self.waiting.entry(place).or_default() += message.bytes as u64;
+        }
         self.messages.push(message);
     }
 
@@ -132,6 +148,12 @@ impl Checker {
 
     fn message_mut(&mut self, number: u64) -> Option<&mut Submitted> {
         self.messages.get_mut(usize::try_from(number).ok()?)
+    }
+
+    /// The most bytes that wait for one member, by what its sender was told.
+    pub(super) fn waiting_bytes(&self, from: Life) -> u64 {
+        let all = self.waiting.range((from, 0)..=(from, usize::MAX));
+        all.map(|(_, bytes)| *bytes).max().unwrap_or(0)
     }
 
     /// Whether the numbers of the own format, or at least what Tribes relies on, keep the order.
@@ -174,6 +196,7 @@ impl Checker {
             ));
         }
         self.judge_lateness(to, number, at);
+        self.judge_reply(to, number, at);
         let again = self
             .message(number)
             .is_some_and(|message| message.taken.iter().any(|taken| taken.by == to));
@@ -218,12 +241,28 @@ impl Checker {
         if !ended || !self.scene.is_own(from.0, to.0) || at < failed_at + slack_ns {
             return;
         }
+        if self.hangs.iter().any(|(life, ..)| *life == to) {
+            return;
+        }
         if LATE_WHERE_PAUSED || self.paused_ns(to.0, 0, at) == 0 {
             let text = format!(
                 "what failed with its epoch is not delivered late: {number} of {from:?} failed at \
                  t={failed_at} ({status}) and is delivered at {to:?}, t={at}"
             );
             self.breaks(text);
+        }
+    }
+
+    /// Where nothing goes wrong a reply waits for nothing but the network.
+    fn judge_reply(&mut self, to: Life, number: u64, at: u64) {
+        let Some(message) = self.message(number) else { return };
+        let (from, took_ms) = (message.from, (at - message.at) / MS);
+        let is_reply = matches!(message.kind, Kind::Reply(_));
+        if is_reply && self.is_kind && self.scene.is_own(from.0, to.0) && took_ms > REPLY_MOST_MS {
+            self.breaks(format!(
+                "a reply reaches who waits for it, once: {number} of {from:?} took {took_ms} ms to \
+                 {to:?}"
+            ));
         }
     }
 
@@ -256,6 +295,11 @@ impl Checker {
         message.failed_at = at;
         let message = message.clone();
         self.pending_count -= 1;
+        if let Some(place) = holds_room(&message) {
+            let waiting = self.waiting.entry(place).or_default();
+            *waiting = waiting.saturating_sub(message.bytes as u64);
+        }
+        self.judge_stall(&message, at);
         self.failed_count += u64::from(!failures.is_empty());
         let foreign =
             failures.iter().find(|(failed, _)| !message.to.iter().any(|(node, _)| node == failed));
@@ -299,6 +343,40 @@ impl Checker {
         }
     }
 
+    /// Where a member whose application takes nothing has no room, it is dropped in time: then nobody
+    /// waits for it any more.
+    fn judge_stall(&mut self, message: &Submitted, at: u64) {
+        let from = message.from;
+        for (node, _) in &message.to {
+            let status = message.failed.iter().find(|(failed, _)| failed == node);
+            match status {
+                Some((_, Status::QueueFull)) => {}
+                Some((_, Status::Timeout)) => continue,
+                _ => {
+                    self.no_room.remove(&(from, *node));
+                    continue;
+                }
+            }
+            let full_since = *self.no_room.entry((from, *node)).or_insert(at);
+            let hang = self
+                .hangs
+                .iter()
+                .find(|(life, since, until)| life.0 == *node && *since <= at && at <= *until);
+            let Some((_, since, _)) = hang.filter(|_| self.scene.is_own(from.0, *node)) else {
+                continue;
+            };
+            // A message to several members tells of room when the last of them has ended.
+            let most_ms = 2 * self.scene.ack_timeout_ms + self.scene.drop_time_ms + 500;
+            let stalled_ns = at - full_since.max(*since);
+            if stalled_ns > most_ms * MS + self.paused_ns(from.0, 0, at) {
+                self.breaks(format!(
+                    "a stalled member costs the others nothing once detected: {from:?} finds no room for node {node} since {} ms",
+                    stalled_ns / MS
+                ));
+            }
+        }
+    }
+
     /// A node was told that messages between it and `of` are missing.
     pub(super) fn gap(&mut self, at: Life, of: usize, here: bool) {
         self.gaps.insert((at, of, here));
@@ -312,6 +390,11 @@ impl Checker {
     /// A question of the join barrier was answered.
     pub(super) fn barrier(&mut self, asker: Life, by: Life, now: u64) {
         self.barriers.push((asker, by, now));
+    }
+
+    /// An application takes nothing. What its engine has may be delivered when it goes on.
+    pub(super) fn hung(&mut self, life: Life, since: u64, until: u64) {
+        self.hangs.push((life, since, until));
     }
 
     pub(super) fn paused(&mut self, node: usize, since: u64, until: u64) {
@@ -457,5 +540,13 @@ impl Checker {
         if let Some(sentence) = broken {
             self.breaks(sentence);
         }
+    }
+}
+
+/// Whose room a message takes for certain until it completes: that of its one destination.
+fn holds_room(message: &Submitted) -> Option<(Life, usize)> {
+    match message.to.as_slice() {
+        [(node, _)] if message.mode != AckMode::Applied => Some((message.from, *node)),
+        _ => None,
     }
 }

@@ -110,6 +110,8 @@ struct Spot {
     lives_count: u32,
     /// It stands still until then.
     paused_until: u64,
+    /// Its application takes nothing until then.
+    hangs_until: u64,
     /// Nobody comes back.
     is_abandoned: bool,
     /// Last time at which something happened to it that explains that a member is dropped.

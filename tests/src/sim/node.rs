@@ -13,9 +13,15 @@ use ringtribe::shared::Bounds;
 use ringtribe::status::Status;
 use ringtribe::worker::Core;
 
+use ringtribe_wire::tribes;
+
 use super::clock::Clock;
 use super::net::SimIo;
+use super::plan::CHANGING;
 use super::*;
+
+/// When the first node says that it speaks the own format, where formats change.
+const CHANGE_NS: u64 = 900 * MS;
 
 /// The inboxes of a node.
 pub(super) struct Inboxes {
@@ -128,7 +134,8 @@ impl World {
         let cores = (0..worker_count)
             .map(|index| Some(WorkerCore::new(Arc::clone(&shared), Arc::clone(&crew), index)))
             .collect();
-        let mut membership = Membership::new(scene.frequency_ms, scene.drop_time_ms);
+        let mut membership =
+            Membership::new(scene.frequency_ms, scene.drop_time_ms).planting(self.plan.planted);
         if scene.speaks_own(node) {
             let incarnation = Incarnation { boot_id, features: 0, version_min: 1, version_max: 1 };
             membership = membership.speaking(incarnation);
@@ -299,7 +306,12 @@ impl World {
                 *incarnation = None;
             }
             match output {
-                Output::SendDatagram(bytes) => self.send_datagram(node, &bytes.into()),
+                Output::SendDatagram(mut bytes) => {
+                    if !self.speaks_yet(node) {
+                        bytes.truncate(bytes.len() - said_bytes(&bytes));
+                    }
+                    self.send_datagram(node, &bytes.into());
+                }
                 Output::Probe { probe, address, frame, timeout_ms } => {
                     let to = node_of(address);
                     let (at, result) = self.probe(node, to, frame.is_some(), timeout_ms);
@@ -335,6 +347,13 @@ impl World {
         }
     }
 
+    /// Whether a node says already that it speaks the own format: where formats change, one after
+    /// the other does.
+    fn speaks_yet(&self, node: usize) -> bool {
+        let begins = CHANGE_NS + node as u64 * 200 * MS;
+        self.plan.scene.formats != CHANGING || self.now >= begins
+    }
+
     /// How a probe will end, and when.
     fn probe(
         &mut self,
@@ -359,7 +378,7 @@ impl World {
         }
         let result = match (&self.nodes[to], &self.stocks[to]) {
             (Some(node), _) if node.listens => {
-                let says = acked && self.plan.scene.speaks_own(to);
+                let says = acked && self.plan.scene.speaks_own(to) && self.speaks_yet(to);
                 let extension = says.then(|| node.shared.extension().to_vec());
                 ProbeResult::Answered { extension }
             }
@@ -427,6 +446,14 @@ impl World {
             }
         }
         self.soon(MS, 4 * MS, Happening::Leaves { node, life });
+    }
+}
+
+/// Bytes behind the member package of a heartbeat.
+fn said_bytes(datagram: &[u8]) -> usize {
+    match tribes::decode_datagram(datagram, &ringtribe_wire::Limits::default()) {
+        Ok(tribes::Datagram::Member(_, trailing)) => trailing.len(),
+        _ => 0,
     }
 }
 

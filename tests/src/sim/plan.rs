@@ -67,6 +67,8 @@ named! {
         pause,
         /// The same: a node stands still for up to three times mcastDropTime.
         long_pause,
+        /// The same: an application takes nothing, for up to eight times ackTimeout.
+        hang,
         /// The same: a node crashes.
         crash,
         /// A crash: with its host, so that nobody is told.
@@ -99,7 +101,8 @@ named! {
         stock,
         /// Workers of each.
         workers,
-        /// 0: Ringtribe nodes speak the own format; 1: Tribes; 2: the last one does not speak it.
+        /// 0: Ringtribe nodes speak the own format; 1: Tribes; 2: the last one does not speak it;
+        /// 3: they say so late, and change over from Tribes.
         formats,
         /// Length of the storm, in which messages are sent and faults happen.
         storm_ms,
@@ -136,6 +139,9 @@ named! {
     }
 }
 
+/// Ringtribe nodes that change over from Tribes to the own format.
+pub(super) const CHANGING: u64 = 3;
+
 /// Everything about one history.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -170,6 +176,7 @@ impl Faults {
         partition: 0,
         pause: 0,
         long_pause: 0,
+        hang: 0,
         crash: 0,
         silent_crash: 0,
         crash_for_good: 0,
@@ -333,7 +340,7 @@ impl Scene {
     /// Whether the format is Ringtribe's own between two members.
     #[must_use]
     pub(super) const fn is_own(&self, one: usize, other: usize) -> bool {
-        self.speaks_own(one) && self.speaks_own(other)
+        self.formats != CHANGING && self.speaks_own(one) && self.speaks_own(other)
     }
 
     /// Whether a member speaks the own format.
@@ -343,7 +350,7 @@ impl Scene {
             return false;
         }
         match self.formats {
-            0 => true,
+            0 | CHANGING => true,
             1 => false,
             _ => (node as u64) + 1 < self.members - self.stock,
         }

@@ -40,6 +40,9 @@ impl World {
             let until = self.until(drop_ns, 3 * drop_ns);
             self.pause(until);
         }
+        if faults.hang > 0 && self.random.chance(faults.hang) {
+            self.hang();
+        }
         if self.random.chance(faults.clock_jump) {
             let node = self.random.index(count);
             let by = self.random.between(MS, 2 * drop_ns);
@@ -87,6 +90,23 @@ impl World {
         self.checker.paused(node, self.now, until);
         let life = self.spots[node].lives_count;
         self.trace.say(self.now, node, life, format_args!("stands still until {} ms", until / MS));
+        self.at(until, Happening::Resume { node });
+    }
+
+    /// An application takes nothing; the engine under it goes on.
+    fn hang(&mut self) {
+        let node = self.random.index(self.nodes.len());
+        let ack_timeout_ns = self.plan.scene.ack_timeout_ms * MS;
+        let until = self.until(2 * ack_timeout_ns, 8 * ack_timeout_ns);
+        let Some(running) = &self.nodes[node] else { return };
+        let spot = &mut self.spots[node];
+        if spot.hangs_until > self.now {
+            return;
+        }
+        spot.hangs_until = until;
+        self.checker.hung((node, running.life), self.now, until);
+        let what = format_args!("its application takes nothing until {} ms", until / MS);
+        self.trace.say(self.now, node, running.life, what);
         self.at(until, Happening::Resume { node });
     }
 
@@ -148,6 +168,7 @@ impl World {
     pub(super) fn ends(&mut self, life: Life, for_good: bool) {
         let node = life.0;
         self.spots[node].paused_until = 0;
+        self.spots[node].hangs_until = 0;
         self.checker.life_ended(life);
         if for_good {
             self.spots[node].is_abandoned = true;

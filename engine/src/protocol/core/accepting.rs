@@ -211,7 +211,10 @@ impl WorkerCore {
         let shared = &self.shared;
         self.questions.retain(|question| {
             let asks = Some(question.boot_id) == boot_id;
-            if asks {
+            if asks && planted!(shared, BarrierEarly) {
+                let (stream, token) = (question.stream, question.token);
+                shared.orders().push(0, Order::Joined { stream, token });
+            } else if asks {
                 shared.phases.ask(question.stream, question.token);
             }
             !asks

@@ -17,7 +17,7 @@ impl WorkerCore {
         let address = entry.address;
         let peer = self.peers.entry(id).or_insert_with(|| Peer::new(entry));
         if let Some(boot_id) = own {
-            let (class, lane) = if message.manner.reply {
+            let (class, lane) = if message.manner.reply && !planted!(self.shared, ReplyBehindData) {
                 (LaneClass::Reply, LaneRef::Reply)
             } else {
                 (LaneClass::Data, LaneRef::Data)

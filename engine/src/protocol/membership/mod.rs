@@ -25,6 +25,9 @@ use crate::directory::{Identity, Incarnation, MAX_MEMBERS_COUNT, Vitals};
 use crate::event::LogLevel;
 use crate::ids::{BootId, Instant};
 use crate::io::Evidence;
+#[cfg(feature = "planted-bugs")]
+use crate::planted::Planted;
+use crate::planted::planted;
 use crate::status::Status;
 
 pub use interface::{Input, LocalMember, MembershipCounters, Output, ProbeResult, StaticMember};
@@ -116,6 +119,9 @@ pub struct Membership {
     next_probe: u64,
     last_log: Option<Instant>,
     counters: MembershipCounters,
+    /// The bug that is planted, if any.
+    #[cfg(feature = "planted-bugs")]
+    planted: Option<Planted>,
 }
 
 impl Membership {
@@ -145,7 +151,17 @@ impl Membership {
             next_probe: 0,
             last_log: None,
             counters: MembershipCounters::default(),
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
         }
+    }
+
+    /// With a bug, or none.
+    #[cfg(feature = "planted-bugs")]
+    #[must_use]
+    pub const fn planting(mut self, bug: Option<Planted>) -> Self {
+        self.planted = bug;
+        self
     }
 
     /// A node that says which incarnation it is. Without this it speaks as a stock node does.
@@ -216,6 +232,12 @@ impl Membership {
                     known.answered = now;
                     known.suspect_since = None;
                 }
+            }
+            Input::Evidence { identity, evidence: Evidence::ConnectionLost }
+                if planted!(in self.planted, DroppedWhileReachable)
+                    && self.known.get(identity).is_some_and(|known| known.is_member) =>
+            {
+                self.gone(&identity.clone(), Status::Cut, now, out);
             }
             Input::Evidence { identity, evidence } => {
                 // A member that cannot be connected to is refused at once; one that does not
@@ -573,6 +595,9 @@ impl Membership {
     ) -> Option<BootId> {
         let known = self.forget(identity)?;
         let boot_id = known.spoken.boot_id();
+        if let (true, Some(boot_id)) = (planted!(in self.planted, CutStaysOut), boot_id) {
+            self.departed.insert(boot_id, Instant(u64::MAX));
+        }
         if known.is_member {
             self.counters.members_gone_count += 1;
             let package = known.leaving.map_or(known.package, |(_, farewell)| farewell);
@@ -599,7 +624,8 @@ impl Membership {
             cause,
             Status::Refused | Status::Stalled | Status::WrongIncarnation | Status::Protocol
         );
-        if !comes_back || self.is_static(identity) {
+        let stays_out = planted!(in self.planted, CutStaysOut);
+        if !comes_back || self.is_static(identity) || stays_out {
             self.cut(identity, cause, now, out);
             return;
         }

@@ -80,6 +80,11 @@ impl ReceiveStream {
     pub(super) fn put_acks(&mut self, out: &mut Vec<u8>, now: Instant, shared: &Shared) {
         self.raise_limit(shared);
         self.pop_finished();
+        if planted!(shared, AppliedPastFailure) {
+            while self.unfinished.front().is_some_and(|front| front.status.is_some()) {
+                self.unfinished.pop_front();
+            }
+        }
         self.unsaid_bytes = 0;
         self.said = self.received;
         let from = self.report_from.take();

@@ -118,6 +118,9 @@ impl ReceiveStream {
 
     /// Room may be there for the message that is open.
     pub(crate) fn granted(&mut self, shared: &Shared) {
+        if planted!(shared, ChunksNeverFinish) {
+            return;
+        }
         if let Some(room) = shared.reservations.claim(self.number) {
             self.grant(room);
         }

@@ -159,6 +159,11 @@ impl ReceiveStream {
         }
     }
 
+    /// Whether a hello begins a newer epoch.
+    pub(crate) fn is_before(&self, hello: &Hello<'_>) -> bool {
+        Epoch(hello.epoch) > self.epoch
+    }
+
     /// Whether a hello may go on with this stream, or begin a new epoch of it.
     pub(crate) fn judge(&self, hello: &Hello<'_>) -> Result<(), Refusal> {
         let refuse = |status, reason: &str| Err(Refusal { status, reason: reason.into() });
@@ -188,7 +193,7 @@ impl ReceiveStream {
         shared: &Shared,
     ) -> Option<ConnId> {
         let former = self.conn.replace(conn);
-        if Epoch(hello.epoch) > self.epoch {
+        if self.is_before(hello) {
             self.begin(Epoch(hello.epoch), shared);
         } else {
             shared.deliveries.go_on(self.number);

@@ -66,7 +66,11 @@ impl SendStream {
         io: &mut impl Io,
     ) -> Result<(), String> {
         let status = match ack.status {
-            HelloStatus::Ok if ack.boot_id != self.expected.0 => Status::WrongIncarnation,
+            HelloStatus::Ok
+                if ack.boot_id != self.expected.0 && !planted!(shared, FormerLifeBelieved) =>
+            {
+                Status::WrongIncarnation
+            }
             HelloStatus::Ok => {
                 let held = self.next_sequence - 1 - self.sent.len() as u64;
                 if ack.received < held || ack.received >= self.next_sequence {
@@ -81,7 +85,7 @@ impl SendStream {
                 self.back_off.connected(now);
                 self.failures_count = 0;
                 self.confirm_due = false;
-                self.credit = self.credit.max(ack.credit);
+                self.raise_credit(ack.credit);
                 self.granted = self.granted.max(ack.granted);
                 self.hold_until(ack.received, shared);
                 // What failed and is not confirmed lies above this point.
@@ -185,11 +189,7 @@ impl SendStream {
             self.next_write = self.next_write.saturating_sub(1);
             let What::Last { queued, .. } = frame else { continue };
             let Queued { message, index, token } = queued;
-            if planted!(shared, BudgetKept) {
-                std::mem::forget(token);
-            } else {
-                drop(token);
-            }
+            token.end(shared);
             let phase = Some(Arc::clone(&message.phase));
             if message.mode == AckMode::Received {
                 shared.complete(&message, index, Status::Ok);
@@ -225,12 +225,17 @@ impl SendStream {
         while self.waiting.front().is_some_and(|waiting| waiting.phase.is_none()) {
             self.waiting.pop_front();
         }
-        if ack.credit > self.credit {
-            self.credit = ack.credit;
-            self.starved_since = None;
-        }
+        self.raise_credit(ack.credit);
         self.granted = self.granted.max(ack.granted);
         Ok(())
+    }
+
+    fn raise_credit(&mut self, credit: u64) {
+        self.credit = self.credit.max(credit);
+        // The credit that a gap frame took comes back with its acknowledgement: that is no progress.
+        if self.room() > self.starved_room {
+            self.starved_since = None;
+        }
     }
 
     /// What has no other outcome yet was accepted up to `applied`.

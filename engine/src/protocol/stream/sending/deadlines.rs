@@ -25,7 +25,9 @@ impl SendStream {
         let ack_timeout_ms = shared.bounds.ack_timeout_ms;
         if self.starved_since.is_some_and(|since| since.plus_ms(ack_timeout_ms) <= now) {
             self.starved_since = Some(now);
-            io.report(self.entry.id, Evidence::Ended(Status::Stalled));
+            if !planted!(shared, StallUnnoticed) {
+                io.report(self.entry.id, Evidence::Ended(Status::Stalled));
+            }
         }
         if self.next_echo.is_some_and(|due| due <= now) {
             self.next_echo = Some(now.plus_ms(shared.bounds.echo_ms));

@@ -126,8 +126,10 @@ pub(crate) struct SendStream {
     end: u64,
     credit: u64,
     granted: u64,
-    /// Since when the front of the queue waits for credit.
+    /// Since when there is too little credit for what is, or was, at the front of the queue.
     starved_since: Option<Instant>,
+    /// Credit that was left then.
+    starved_room: u64,
     received: u64,
     applied: u64,
     /// Failed outcomes taken on this connection; `confirm_due`: not confirmed yet.
@@ -183,6 +185,7 @@ impl SendStream {
             credit: 0,
             granted: 0,
             starved_since: None,
+            starved_room: 0,
             received: 0,
             applied: 0,
             failures_count: 0,
@@ -387,7 +390,9 @@ impl SendStream {
             missed_count += 1;
         }
         for Waiting { message, .. } in std::mem::take(&mut self.waiting) {
-            if let Some((message, index)) = message {
+            if let Some((message, index)) = message
+                && !planted!(shared, FailureToNobody)
+            {
                 missed_count += 1;
                 shared.complete(&message, index, status);
             }

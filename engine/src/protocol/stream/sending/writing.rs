@@ -54,13 +54,19 @@ impl SendStream {
 
     /// Messages that found no room are told to the member before what comes next.
     pub(super) fn note_refused(&mut self) {
-        if self.class == LaneClass::Reply || self.queue.is_empty() {
+        // Without credit the member would close the connection; there is more with the next message.
+        if self.class == LaneClass::Reply || self.queue.is_empty() || self.room() < GAP_BYTES {
             return;
         }
         if let Some((refused, key)) = self.entry.take_refused(self.stream) {
             let cause = Status::QueueFull;
             self.number(What::Gap { refused, key, cause }, GAP_BYTES);
         }
+    }
+
+    /// Credit that is left.
+    pub(super) fn room(&self) -> u64 {
+        self.credit.saturating_sub(self.end)
     }
 
     pub(super) fn number(&mut self, what: What, counted_bytes: u64) {
@@ -112,7 +118,10 @@ impl SendStream {
             }
             let frame_bytes = (native::DATA_BYTES + whole_bytes.min(MAX_BODY_BYTES)) as u64;
             if self.end + frame_bytes > self.credit {
-                self.starved_since.get_or_insert(now);
+                if self.starved_since.is_none() {
+                    self.starved_since = Some(now);
+                    self.starved_room = self.room();
+                }
                 return false;
             }
             let Some(queued) = self.queue.pop_front() else { break };
@@ -131,7 +140,7 @@ impl SendStream {
             self.starved_since = None;
             return true;
         }
-        self.starved_since = None;
+        // What waited for credit may have failed by its deadline; the member is no less stalled.
         false
     }
 
