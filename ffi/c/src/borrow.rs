@@ -310,7 +310,7 @@ mod tests {
             };
             let room = Out(words.as_mut_ptr().cast::<MemberInfo>()).versioned().expect("sizes");
             room.put(&info);
-            assert_eq!(words[0], 4000 << 32 | 8 * words_count as u64, "the size stays");
+            assert_eq!(words[0], (4000 << 32) | (8 * words_count as u64), "the size stays");
             assert_eq!(words[1], 7);
             assert!(words[own..].iter().all(|word| *word == 0), "unknown fields become 0");
         }

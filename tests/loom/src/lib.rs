@@ -34,6 +34,8 @@ mod message;
 mod order;
 #[path = "../../../engine/src/phase.rs"]
 mod phase;
+#[path = "../../../engine/src/planted.rs"]
+mod planted;
 #[path = "../../../engine/src/shared.rs"]
 mod shared;
 #[path = "../../../engine/src/submit.rs"]

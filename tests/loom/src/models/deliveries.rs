@@ -52,11 +52,11 @@ fn take_message(queue: &Arc<DeliveryQueue>) -> Option<Delivery> {
     }
 }
 
+/// Each message with whether its listener has returned.
+type Log = Arc<Mutex<Vec<(u8, bool)>>>;
+
 /// Two pollers run listeners until the queue is closed; which messages began and ended, in order.
-fn pollers(
-    queue: &Arc<DeliveryQueue>,
-    count: usize,
-) -> (Vec<thread::JoinHandle<()>>, Arc<Mutex<Vec<(u8, bool)>>>) {
+fn pollers(queue: &Arc<DeliveryQueue>, count: usize) -> (Vec<thread::JoinHandle<()>>, Log) {
     let log = Arc::new(Mutex::new(Vec::new()));
     let threads = (0..count)
         .map(|_| {

@@ -15,10 +15,12 @@ fn outcomes_arrive(awaited: [bool; 2]) {
     explore(3, move || {
         let told = Recorder::new();
         let outcomes = Arc::new(StreamOutcomes::new(0, 5));
-        let pollers: Vec<_> = (0..2)
+        let pollers: Vec<_> = (0..2_u8)
             .map(|n| {
                 let (told, outcomes) = (Arc::clone(&told), Arc::clone(&outcomes));
-                thread::spawn(move || outcomes.ended(n, Status::Ok, awaited[n as usize], &*told))
+                thread::spawn(move || {
+                    outcomes.ended(n.into(), Status::Ok, awaited[usize::from(n)], &*told)
+                })
             })
             .collect();
         let (mut all, mut taken) = (Vec::new(), Vec::new());
