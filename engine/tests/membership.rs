@@ -93,6 +93,29 @@ fn a_member_that_speaks_is_kept_whatever_is_lost_on_the_way() {
 }
 
 #[test]
+fn who_lost_a_connection_and_still_accepts_is_looked_at_again_soon_and_not_for_ever() {
+    let mut bench = Bench::with_member();
+    let identity = Identity { host: vec![10, 0, 0, 1], port: 4001, unique_id: [1; 16] };
+    let lost = Input::Evidence { identity: &identity, evidence: Evidence::ConnectionLost };
+    bench.give(lost);
+    assert_eq!(bench.answer(&ANSWERED), 1);
+    for pause_ms in [15, 30, 60] {
+        bench.pass(pause_ms - 1);
+        assert_eq!(bench.answer(&ANSWERED), 0, "{pause_ms} ms are not over");
+        bench.pass(1);
+        assert_eq!(bench.answer(&ANSWERED), 1, "after {pause_ms} ms");
+    }
+    bench.pass(FREQUENCY_MS);
+    assert_eq!(bench.answer(&ANSWERED), 0, "it lives");
+    // The kernel has closed its listener only now.
+    bench.give(Input::Evidence { identity: &identity, evidence: Evidence::ConnectionLost });
+    bench.answer(&ANSWERED);
+    bench.pass(15);
+    bench.answer(&ProbeResult::Refused);
+    assert_eq!(bench.gone(), [Status::Refused]);
+}
+
+#[test]
 fn a_forged_goodbye_does_not_drop_a_member_and_a_real_one_does() {
     let mut bench = Bench::with_member();
     bench.hear(&packet(1, 4001, 200, SHUTDOWN_COMMAND, b""));

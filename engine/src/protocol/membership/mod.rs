@@ -33,7 +33,7 @@ use crate::status::Status;
 pub use interface::{Input, LocalMember, MembershipCounters, Output, ProbeResult, StaticMember};
 
 use candidates::Candidates;
-use probes::Target;
+use probes::{SECOND_LOOKS_COUNT, Target};
 use speech::Spoken;
 use statics::Endpoint;
 
@@ -58,6 +58,8 @@ struct Known {
     next_probe: Option<Instant>,
     back_off_ms: u64,
     suspect_since: Option<Instant>,
+    /// Looks that are still to come after it lost a connection.
+    second_looks_count: u8,
     /// Said goodbye then, with this package.
     leaving: Option<(Instant, Vec<u8>)>,
     /// Its own host, if its first heartbeat came from there.
@@ -77,6 +79,7 @@ impl Known {
             next_probe: None,
             back_off_ms,
             suspect_since: None,
+            second_looks_count: 0,
             leaving: None,
             source: None,
             spoken: Spoken::default(),
@@ -243,7 +246,10 @@ impl Membership {
                 // A member that cannot be connected to is refused at once; one that does not
                 // acknowledge has to show that its process runs.
                 let acked = evidence == Evidence::AckTimeout || self.is_static(identity);
-                if self.known.get(identity).is_some_and(|known| known.is_member) {
+                if let Some(known) = self.known.get_mut(identity).filter(|known| known.is_member) {
+                    if evidence == Evidence::ConnectionLost {
+                        known.second_looks_count = SECOND_LOOKS_COUNT;
+                    }
                     self.probe(&identity.clone(), acked, now, out);
                 }
             }

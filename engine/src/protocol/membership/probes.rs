@@ -18,6 +18,11 @@ const STATIC_PROBE_TIMEOUT_MS: u64 = 800;
 pub(super) const PROBES_LIMIT_COUNT: usize = 64;
 /// Time between probes of a member that said goodbye.
 const GOODBYE_PROBE_MS: u64 = 100;
+/// The kernel closes the sockets of a killed process one after the other, on io_uring up to 35 ms
+/// after its end, and accepts for it meanwhile. So who lost a connection and accepts another is looked
+/// at again: after this, twice and four times as long.
+const SECOND_LOOK_MS: u64 = 15;
+pub(super) const SECOND_LOOKS_COUNT: u8 = 3;
 /// So many acknowledgements without a word of its incarnation mean that a stock node has taken a
 /// Ringtribe node's place. One may mean that the word came late.
 const SILENT_ANSWERS_COUNT: u8 = 2;
@@ -190,6 +195,11 @@ impl Membership {
             ProbeResult::Answered { .. } if silent => {
                 known.suspect_since.get_or_insert(now);
                 known.next_probe = Some(now.plus_ms(drop_time_ms));
+            }
+            ProbeResult::Answered { .. } if known.second_looks_count > 0 => {
+                let pause_ms = SECOND_LOOK_MS << (SECOND_LOOKS_COUNT - known.second_looks_count);
+                known.second_looks_count -= 1;
+                known.next_probe = Some(now.plus_ms(pause_ms));
             }
             ProbeResult::Answered { .. } => {}
             ProbeResult::Refused => {
