@@ -31,7 +31,7 @@ gauges! {
     open_connections_count,
     /// Connections that the core knows.
     known_connections_count,
-    /// Operations that the kernel has and has not ended; 0 on epoll.
+    /// Operations that the kernel has and has not ended, the doorbells aside; 0 on epoll.
     operations_in_flight_count,
     /// Receive buffers taken from the kernel; 0 on epoll.
     lent_buffers_count,

@@ -411,7 +411,8 @@ impl Driver for RingIo {
     fn held(&self) -> Held {
         Held {
             connections_count: self.connections.len(),
-            operations_count: self.in_flight_count,
+            // The doorbell aside: it is armed again only after this is looked at.
+            operations_count: self.in_flight_count - usize::from(self.bell_armed),
             buffers_count: self.buffers.lent_count(),
         }
     }

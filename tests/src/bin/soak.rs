@@ -1,9 +1,10 @@
 //! Mixed load for an hour, with joins, leaves and kills; what the members that live through it hold
 //! must not grow.
 //!
-//! `soak [--minutes N] [--backend ring|epoll|both] [--java] [--rate N] [--json]`: members on loopback,
+//! `soak [--minutes N] [--backend ring|epoll|both] [--java] [--rate N] [--json]
+//! [--directory PATH]`: members on loopback,
 //! each a process (with `--java` a JVM); says what was found every ten minutes and at the end, and
-//! leaves its samples in `target/run/soak`. `--class-path` names Java programs that were built before.
+//! leaves its samples in `target/run/soak` or that directory. `--class-path` names Java programs that were built before.
 //! `soak member ID RATE NAME=VALUE ...` is a member.
 
 use std::io::BufRead;
@@ -120,7 +121,8 @@ fn soak(name: String, program: Program, minutes: f64, rate: u32, directory: Path
 
 fn orchestrate(arguments: &[String]) -> Result<bool, String> {
     let minutes: f64 = number(arguments, "--minutes", 60.0)?;
-    let directory = build::run_directory().join("soak");
+    let otherwise = || build::run_directory().join("soak");
+    let directory = text(arguments, "--directory").map_or_else(otherwise, PathBuf::from);
     std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     let programs: Vec<(String, Program)> = if arguments.iter().any(|word| word == "--java") {
         let class_path = match text(arguments, "--class-path") {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::cluster::{STAYING_COUNT, Sample};
 use super::course::Record;
-use super::slope::{DAY_SHARE, Slope};
+use super::slope::{DAY_SHARE, Finding, Slope};
 
 /// What a member may not hold when nothing is sent and nothing on the way.
 pub const ZERO_WHEN_QUIET: &[&str] = &[
@@ -121,21 +121,21 @@ pub fn judge(name: &str, record: &Record, events: [u64; 3]) -> Verdict {
     for place in 0..STAYING_COUNT {
         let member = format!("{name} member {place}");
         for figure in SLOPES {
-            let points = series(samples, place, figure, |sample| sample.at_s >= warm_s);
+            // Of the same moment of each cycle: what members and load take besides is not growth.
+            let points = series(samples, place, figure, |sample| {
+                sample.at_s >= warm_s && sample.phase == "quiet"
+            });
             let Some(slope) = Slope::of(&points) else { continue };
             verdict.note(&member, figure, "mean", slope.mean);
             verdict.note(&member, figure, "per_hour", slope.per_hour);
             verdict.note(&member, figure, "margin", slope.margin);
-            let judged = match (FLAT.contains(figure), slope.is_flat()) {
-                (false, _) => "",
-                (true, true) => "  flat",
-                (true, false) => "  GROWS",
-            };
+            let finding = FLAT.contains(figure).then(|| slope.finding());
+            let judged = finding.map_or_else(String::new, |finding| format!(": {finding}"));
             verdict.line(format!(
                 "{member}: {figure}: mean {:.0}, {:+.1} +- {:.1} an hour{judged}",
                 slope.mean, slope.per_hour, slope.margin
             ));
-            if judged == "  GROWS" {
+            if finding == Some(Finding::Grows) {
                 verdict.complaints.push(format!("{member}: {figure} grows"));
             }
         }

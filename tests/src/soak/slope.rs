@@ -41,8 +41,9 @@ impl Slope {
         let lagged: f64 = residuals.windows(2).map(|pair| pair[0] * pair[1]).sum();
         let alike = if square > 0.0 { (lagged / square).clamp(0.0, 0.99) } else { 0.0 };
         let worth = (n * (1.0 - alike) / (1.0 + alike)).max(3.5);
-        // The variance of the slope, for so many independent points spread alike.
-        let variance = square / (worth - 2.0) / (spread * worth / n);
+        // The variance of the slope for so many independent points: that of a residual, which is
+        // square / n * worth / (worth - 2), over their spread, which is spread * worth / n.
+        let variance = square / ((worth - 2.0) * spread);
         // Student's t at 97.5 %, near enough from 2 degrees of freedom on.
         let freedom = worth - 2.0;
         let student = 1.96 + 2.4 / freedom + 2.0 / (freedom * freedom);
@@ -50,11 +51,39 @@ impl Slope {
         Some(Self { count, mean, per_hour, margin: student * variance.sqrt() * 3600.0 })
     }
 
-    /// Whether the figure counts as flat: no growth lies within the interval, or what it would grow
-    /// in a day is below [`DAY_SHARE`] of its mean.
+    /// What the figure does, as far as it can be told.
     #[must_use]
-    pub fn is_flat(&self) -> bool {
-        self.per_hour - self.margin <= 0.0 || self.per_hour * 24.0 <= DAY_SHARE * self.mean
+    pub fn finding(&self) -> Finding {
+        let allowed = DAY_SHARE * self.mean / 24.0;
+        if self.per_hour + self.margin <= allowed {
+            Finding::Flat
+        } else if self.per_hour - self.margin > 0.0 && self.per_hour > allowed {
+            Finding::Grows
+        } else {
+            Finding::Unresolved
+        }
+    }
+}
+
+/// See [`Slope::finding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Even at the upper end of the interval it would grow in a day by less than [`DAY_SHARE`] of
+    /// its mean.
+    Flat,
+    /// By more than that, and no growth lies outside of the interval.
+    Grows,
+    /// The run is too short for its noise: neither is shown.
+    Unresolved,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Flat => "flat",
+            Self::Grows => "GROWS",
+            Self::Unresolved => "no growth shown, nor excluded",
+        })
     }
 }
 
@@ -86,13 +115,37 @@ mod tests {
 
     #[test]
     fn growth_is_measured_and_noise_is_not_taken_for_it() {
-        let flat = Slope::of(&points(0.0)).expect("enough points");
-        assert!(flat.is_flat(), "{flat:?}");
+        let quiet = Slope::of(&points(0.0)).expect("enough points");
+        assert_eq!(quiet.finding(), Finding::Unresolved, "{quiet:?}");
         let grown = Slope::of(&points(40.0)).expect("enough points");
-        assert!(!grown.is_flat(), "{grown:?}");
-        assert!((grown.per_hour - 40.0).abs() <= grown.margin, "{grown:?}");
+        assert_eq!(grown.finding(), Finding::Grows, "{grown:?}");
         let shrunk = Slope::of(&points(-40.0)).expect("enough points");
-        assert!(shrunk.is_flat(), "{shrunk:?}");
+        assert_eq!(shrunk.finding(), Finding::Flat, "{shrunk:?}");
+    }
+
+    /// A walk of the same kind, begun elsewhere.
+    fn walk(seed: u64) -> Vec<(f64, f64)> {
+        let (mut seed, mut value) = (seed, 0.0);
+        (0..500_u32)
+            .map(|n| {
+                seed = ringtribe_wire::native::mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15));
+                let step = f64::from(u32::try_from(seed >> 40).expect("24 bits")) / 8_388_608.0;
+                value = 0.7 * value + step - 1.0;
+                (f64::from(n) * 5.0, value)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_interval_holds_the_true_growth_and_is_not_much_wider_than_it_has_to_be() {
+        let slopes: Vec<Slope> = (0..1000).filter_map(|seed| Slope::of(&walk(seed))).collect();
+        let held = slopes.iter().filter(|s| s.per_hour.abs() <= s.margin).count();
+        assert!((900..=990).contains(&held), "{held} of 1000, meant are 950");
+        let mut found: Vec<f64> = slopes.iter().map(|s| s.per_hour.abs()).collect();
+        found.sort_by(f64::total_cmp);
+        let mean_margin = slopes.iter().map(|s| s.margin).sum::<f64>() / 1000.0;
+        let ratio = mean_margin / found[950];
+        assert!((0.8..=1.4).contains(&ratio), "an interval {ratio} times as wide as it should be");
     }
 
     #[test]
@@ -100,7 +153,7 @@ mod tests {
         let constant: Vec<(f64, f64)> = (0..20).map(|n| (f64::from(n), 12.0)).collect();
         let slope = Slope::of(&constant).expect("enough points");
         assert_eq!((slope.per_hour, slope.margin), (0.0, 0.0));
-        assert!(slope.is_flat());
+        assert_eq!(slope.finding(), Finding::Flat);
         assert!(Slope::of(&constant[..7]).is_none());
     }
 }
