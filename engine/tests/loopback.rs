@@ -288,7 +288,10 @@ fn a_node_that_dies_without_a_word_is_noticed_and_named(ground: Ground) {
     b.node.stop_listening();
     let cause = a.await_gone();
     assert!(matches!(cause, Status::Refused | Status::Cut), "{cause}");
-    let to_nobody = a.node.enter(&b_identity, &[]).expect("an address");
+    let refused = a.node.enter(&b_identity, &[]).expect_err("it has gone");
+    assert_eq!(refused, Status::StaleMember);
+    // Whom membership never knew is tried.
+    let to_nobody = a.node.enter(&b.identity(3), &[]).expect("an address");
     let failed = send(&a, to_nobody, &[1], 7).expect_err("nobody listens");
     assert_eq!(failed, vec![(to_nobody, Status::Refused)]);
     a.stop();
