@@ -17,12 +17,11 @@ fn stream_of(item: &Item) -> Option<u64> {
 
 /// Whether the sender was not told of a message when the epoch ended: it reported it as failed.
 fn is_reported_failed(item: &Item, of: u64, said: u64) -> bool {
-    match &item.origin {
-        Origin::Stream { sequence, wants_outcome, outcomes, .. } => {
-            outcomes.stream() == of && (*wants_outcome || *sequence > said)
-        }
-        Origin::Connection { .. } | Origin::Nowhere => false,
-    }
+    stream_of(item) == Some(of)
+        && matches!(
+            &item.origin,
+            Origin::Stream { sequence, wants_outcome, .. } if *wants_outcome || *sequence > said
+        )
 }
 
 impl Line {
@@ -146,7 +145,10 @@ impl DeliveryQueue {
     /// A stream goes on in the same epoch: nothing of it was reported as failed.
     pub fn go_on(&self, stream: u64) {
         if self.withheld_count.load(Ordering::Relaxed) > 0 {
-            self.release(&mut self.state(), stream);
+            let mut state = self.state();
+            if state.withheld_until.contains_key(&stream) {
+                self.release(&mut state, stream);
+            }
         }
     }
 
@@ -156,11 +158,7 @@ impl DeliveryQueue {
     pub fn end_epoch(&self, stream: u64, said: u64) -> u64 {
         let mut state = self.state();
         let failed = state.take_failed(stream, said);
-        let lines: Vec<LineId> = state.lines.range(lines_of(stream)).map(|(id, _)| *id).collect();
         self.release(&mut state, stream);
-        for line in lines {
-            self.after_line_changed(&mut state, line);
-        }
         drop(state);
         let failed_count = failed.len() as u64;
         for item in failed {
@@ -179,11 +177,8 @@ impl DeliveryQueue {
         due.map(|(stream, _)| *stream).collect()
     }
 
+    /// What is left of a stream is delivered.
     fn release(&self, state: &mut State, stream: u64) {
-        if state.withheld_until.remove(&stream).is_none() {
-            return;
-        }
-        self.withheld_count.store(state.withheld_until.len(), Ordering::Relaxed);
         let lines: Vec<LineId> = state.lines.range(lines_of(stream)).map(|(id, _)| *id).collect();
         for id in lines {
             if let Some(line) = state.lines.get_mut(&id) {
@@ -191,6 +186,10 @@ impl DeliveryQueue {
             }
             self.after_line_changed(state, id);
         }
+        if state.withheld_until.remove(&stream).is_none() {
+            return;
+        }
+        self.withheld_count.store(state.withheld_until.len(), Ordering::Relaxed);
         for item in std::mem::take(&mut state.withheld) {
             if stream_of(&item) != Some(stream) {
                 state.withheld.push_back(item);

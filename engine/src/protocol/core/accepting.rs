@@ -26,30 +26,46 @@ impl WorkerCore {
         );
         self.shared.deliveries.event(Event::Log { level: LogLevel::Info, text });
         self.close_streams(true, io);
+        // A hello from before would be taken for one of now.
+        self.close_greetings(|greeting| !greeting.read.is_empty(), true, io);
     }
 
     /// Closes the connections of all streams from members.
     fn close_streams(&mut self, reset: bool, io: &mut impl Io) {
         let now = io.now();
-        let streams: Vec<(ConnId, Option<u64>)> = self
+        let streams: Vec<(ConnId, u64)> = self
             .conns
             .iter()
             .filter_map(|(conn, role)| match role {
-                Role::Stream(number) => Some((*conn, Some(*number))),
-                // A hello from before would be taken for one of now.
-                Role::Greeting(greeting) if reset && !greeting.read.is_empty() => {
-                    Some((*conn, None))
-                }
+                Role::Stream(number) => Some((*conn, *number)),
                 _ => None,
             })
             .collect();
         for (conn, number) in streams {
-            if let Some(number) = number {
-                if let Some(stream) = self.inbound.get(number) {
-                    stream.detach(now);
-                }
-                self.watch(number);
+            if let Some(stream) = self.inbound.get(number) {
+                stream.detach(now);
             }
+            self.watch(number);
+            self.leave(conn, reset, io);
+        }
+    }
+
+    /// Closes those connections of which it is not known yet what they are.
+    fn close_greetings(
+        &mut self,
+        which: impl Fn(&Greeting) -> bool,
+        reset: bool,
+        io: &mut impl Io,
+    ) {
+        let greetings: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter_map(|(conn, role)| match role {
+                Role::Greeting(greeting) if which(greeting) => Some(*conn),
+                _ => None,
+            })
+            .collect();
+        for conn in greetings {
             self.leave(conn, reset, io);
         }
     }
@@ -241,19 +257,12 @@ impl WorkerCore {
     }
 
     pub(super) fn close_accepted(&mut self, io: &mut impl Io) {
-        let mut greetings = Vec::new();
-        for (conn, role) in &mut self.conns {
-            match role {
-                Role::Accepted(accepted) => {
-                    accepted.close(false, &self.crew.lines, &self.shared, io);
-                }
-                Role::Greeting(_) => greetings.push(*conn),
-                Role::Stream(_) | Role::Lane { .. } | Role::Leaving => {}
+        for role in self.conns.values_mut() {
+            if let Role::Accepted(accepted) = role {
+                accepted.close(false, &self.crew.lines, &self.shared, io);
             }
         }
-        for conn in greetings {
-            self.leave(conn, false, io);
-        }
+        self.close_greetings(|_| true, false, io);
         self.close_streams(false, io);
     }
 

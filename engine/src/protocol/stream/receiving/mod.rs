@@ -78,7 +78,7 @@ pub(crate) struct ReceiveStream {
     partial: Option<BufferMut>,
     pub(crate) half: HalfFrame,
     received: u64,
-    /// What an ack of this epoch has said of it.
+    /// What an ack, or the answer to a hello, has said of it.
     said: u64,
     /// Bytes as the credit counts them: that came, that are done with, that may come.
     counted_bytes: u64,
@@ -246,7 +246,6 @@ impl ReceiveStream {
         self.given_up = false;
         self.epoch = epoch;
         self.received = 0;
-        self.said = 0;
         self.counted_bytes = 0;
         self.finished_bytes = 0;
         self.limit_bytes = 0;
