@@ -236,7 +236,9 @@ impl World {
             self.soon(0, most, Happening::Start { node });
         }
         self.soon(300 * MS, 400 * MS, Happening::Weather);
-        self.at(storm_ns + 1, Happening::Calm);
+        // An attempt to connect that gets no answer ends a second after the storm.
+        let after_ns = if self.plan.faults.fail_connect > 0 { 1_500 * MS } else { 1 };
+        self.at(storm_ns + after_ns, Happening::Calm);
         while let Some(Reverse((at, id, slot))) = self.queue.pop() {
             if at > storm_ns + CALM_NS || self.checker.broken().is_some() || self.is_over {
                 break;
