@@ -373,8 +373,10 @@ impl Checker {
             let failed = message.failed.iter().find(|(failed, _)| failed == node);
             if let Some((_, status)) = failed {
                 // Too much for the listeners, or for the queue.
-                let load = matches!(status, Status::QueueFull | Status::Timeout | Status::Stalled)
-                    || (*status == Status::Unreachable && !self.scene.is_own(from.0, *node));
+                let load = matches!(
+                    status,
+                    Status::QueueFull | Status::Timeout | Status::Stalled | Status::Unreachable
+                );
                 if kind && !load {
                     return Some(format!(
                         "without faults everything arrives: {number} of {from:?} failed at node \
