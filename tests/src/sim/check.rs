@@ -146,7 +146,10 @@ impl Checker {
             self.breaks(text);
         }
         if let Kind::Reply(request) = kind
-            && self.message(request).is_none_or(|request| request.from != to)
+            && self.message(request).is_none_or(|request| {
+                // The Tribes format knows addresses and no lives.
+                request.from.0 != to.0 || (is_own && request.from != to)
+            })
         {
             self.breaks(format!(
                 "a reply reaches who waits for it, once: {number} of {from:?}, to request {request}, \
