@@ -188,7 +188,10 @@ impl Checker {
             self.breaks(text);
         }
         if let Kind::Reply(request) = kind
-            && self.message(request).is_none_or(|request| request.from != to)
+            && self.message(request).is_none_or(|request| {
+                // The Tribes format knows addresses and no lives.
+                request.from.0 != to.0 || (is_own && request.from != to)
+            })
         {
             self.breaks(format!(
                 "a reply reaches who waits for it, once: {number} of {from:?}, to request {request}, \
@@ -486,8 +489,10 @@ impl Checker {
             let failed = message.failed.iter().find(|(failed, _)| failed == node);
             if let Some((_, status)) = failed {
                 // Too much for the listeners, or for the queue.
-                let load = matches!(status, Status::QueueFull | Status::Timeout | Status::Stalled)
-                    || (*status == Status::Unreachable && !self.scene.is_own(from.0, *node));
+                let load = matches!(
+                    status,
+                    Status::QueueFull | Status::Timeout | Status::Stalled | Status::Unreachable
+                );
                 if kind && !load {
                     return Some(format!(
                         "without faults everything arrives: {number} of {from:?} failed at node \
@@ -500,7 +505,9 @@ impl Checker {
             // The life it was sent to still lives.
             let lives = lives.first().is_some_and(|(_, now)| *now == (*life).max(1));
             let arrived = message.taken.iter().any(|taken| taken.by.0 == *node);
-            if lives && !arrived {
+            // Nobody waited for it, its connection was closed, and the sender was told of a gap.
+            let told = message.mode == AckMode::None && self.gaps.contains(&(from, *node, false));
+            if lives && !arrived && !told {
                 let sentence = if kind {
                     "without faults everything arrives"
                 } else {

@@ -39,6 +39,8 @@ const MS: u64 = 1_000_000;
 /// How long everything has to settle after the storm at most: acknowledgements time out, members
 /// come back. A history that is settled earlier ends earlier.
 const CALM_NS: u64 = 20_000 * MS;
+/// Events of a history at most; the longest that end have some hundred thousand.
+const EVENTS_MOST_COUNT: u64 = 3_000_000;
 /// How often it is looked at whether everything has settled.
 const LOOK_NS: u64 = 100 * MS;
 
@@ -256,7 +258,12 @@ impl World {
             self.soon(0, most, Happening::Start { node });
         }
         self.soon(300 * MS, 400 * MS, Happening::Weather);
-        self.at(storm_ns + 1, Happening::Calm);
+        // What the storm began may end a second later: an attempt to connect that gets no answer, a
+        // heartbeat of a life that is over.
+        let faults = &self.plan.faults;
+        let after_ns =
+            if faults.fail_connect + faults.late_datagram > 0 { 1_500 * MS } else { LOOK_NS };
+        self.at(storm_ns + after_ns, Happening::Calm);
         while let Some(Reverse((at, id, slot))) = self.queue.pop() {
             let is_decided = self.checker.broken().is_some() && self.checker.record.is_none();
             if at > storm_ns + CALM_NS || is_decided || self.is_over {
@@ -278,6 +285,10 @@ impl World {
             let Some(happening) = self.happenings[slot as usize].take() else { continue };
             self.free.push(slot);
             self.events_count += 1;
+            if self.events_count > EVENTS_MOST_COUNT {
+                let sentence = "a history ends: a deadline that has passed comes again and again";
+                self.checker.require(false, sentence);
+            }
             self.fingerprint =
                 (self.fingerprint ^ at ^ id).rotate_left(13).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             self.happen(happening);

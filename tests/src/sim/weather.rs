@@ -60,7 +60,8 @@ impl World {
 
     /// A moment soon; all is well again at the end of the storm.
     fn until(&mut self, least_ns: u64, most_ns: u64) -> u64 {
-        (self.now + self.random.between(least_ns, most_ns)).min(self.storm_ns())
+        let least = self.now + 1;
+        (self.now + self.random.between(least_ns, most_ns)).min(self.storm_ns()).max(least)
     }
 
     /// What happens to a node until then explains that others drop it, or that it drops others.

@@ -558,9 +558,22 @@ impl Membership {
 
     fn announce(&mut self, identity: &Identity, now: Instant, out: &mut Vec<Output>) {
         let Some(known) = self.known.get(identity) else { return };
+        let heard = known.heard;
         if let Some(boot_id) = known.spoken.boot_id()
             && self.is_elsewhere(boot_id, identity, now, out)
         {
+            self.forget(identity);
+            return;
+        }
+        // Whoever lives at the address now answers a probe that was meant for a former life: what was
+        // heard of last is the one that lives.
+        let is_former = self.known.iter().any(|(other, known)| {
+            known.is_member
+                && other != identity
+                && (&other.host, other.port) == (&identity.host, identity.port)
+                && known.heard > heard
+        });
+        if is_former {
             self.forget(identity);
             return;
         }

@@ -47,6 +47,8 @@ impl Membership {
         let is_static = self.is_static(identity);
         let Some(known) = self.known.get_mut(identity) else { return };
         if known.probe.is_some() {
+            // Its end decides what is next. A time that has passed would come again and again.
+            known.next_probe = None;
             return;
         }
         let Some(address) = identity.address() else { return };
