@@ -15,13 +15,14 @@ fn stream_of(item: &Item) -> Option<u64> {
     }
 }
 
-/// Whether the sender was not told of a message when the epoch ended: it reported it as failed.
-fn is_reported_failed(item: &Item, of: u64, said: u64) -> bool {
-    stream_of(item) == Some(of)
-        && matches!(
-            &item.origin,
-            Origin::Stream { sequence, wants_outcome, .. } if *wants_outcome || *sequence > said
-        )
+/// Whether the sender was not told of a message when the epoch ended: it reported it as failed. What
+/// is left of an epoch before that one was acknowledged as received, and its sequences are others.
+fn is_reported_failed(item: &Item, of: &Arc<StreamOutcomes>, said: u64) -> bool {
+    matches!(
+        &item.origin,
+        Origin::Stream { sequence, wants_outcome, outcomes, .. }
+            if Arc::ptr_eq(outcomes, of) && (*wants_outcome || *sequence > said)
+    )
 }
 
 impl Line {
@@ -79,13 +80,13 @@ impl State {
         self.withheld_until.extend(streams.into_iter().map(|stream| (stream, until)));
     }
 
-    /// Takes out what the sender of `stream` has reported as failed, in the order it came.
-    fn take_failed(&mut self, stream: u64, said: u64) -> Vec<Item> {
+    /// Takes out what the sender has reported as failed of an epoch, in the order it came.
+    fn take_failed(&mut self, of: &Arc<StreamOutcomes>, said: u64) -> Vec<Item> {
         let mut failed = Vec::new();
-        for (_, line) in self.lines.range_mut(lines_of(stream)) {
+        for (_, line) in self.lines.range_mut(lines_of(of.stream())) {
             for place in std::mem::take(&mut line.queue) {
                 match place {
-                    Place::Taken(item) if is_reported_failed(&item, stream, said) => {
+                    Place::Taken(item) if is_reported_failed(&item, of, said) => {
                         failed.push(item);
                     }
                     other => line.queue.push_back(other),
@@ -95,7 +96,7 @@ impl State {
         }
         for ready in std::mem::take(&mut self.ready) {
             match ready {
-                Ready::Single(item) if is_reported_failed(&item, stream, said) => failed.push(item),
+                Ready::Single(item) if is_reported_failed(&item, of, said) => failed.push(item),
                 Ready::Line(id) if self.lines.get(&id).is_none_or(|line| !line.ready) => {}
                 other => self.ready.push_back(other),
             }
@@ -103,7 +104,7 @@ impl State {
         for queue in [&mut self.replies, &mut self.withheld] {
             let (gone, kept): (VecDeque<Item>, VecDeque<Item>) = std::mem::take(queue)
                 .into_iter()
-                .partition(|item| is_reported_failed(item, stream, said));
+                .partition(|item| is_reported_failed(item, of, said));
             failed.extend(gone);
             *queue = kept;
         }
@@ -152,13 +153,13 @@ impl DeliveryQueue {
         }
     }
 
-    /// The epoch of a stream ends, or its sender stays away. What `said`, the last frame that an ack
+    /// The epoch that has `outcomes` ends, or its sender stays away. What `said`, the last frame that an ack
     /// named as received, does not cover, and what waits for an outcome, was reported as failed: it
     /// is taken out, and returned by count. The rest is delivered.
-    pub fn end_epoch(&self, stream: u64, said: u64) -> u64 {
+    pub fn end_epoch(&self, outcomes: &Arc<StreamOutcomes>, said: u64) -> u64 {
         let mut state = self.state();
-        let failed = state.take_failed(stream, said);
-        self.release(&mut state, stream);
+        let failed = state.take_failed(outcomes, said);
+        self.release(&mut state, outcomes.stream());
         drop(state);
         let failed_count = failed.len() as u64;
         for item in failed {
@@ -333,7 +334,7 @@ mod tests {
                 assert_eq!(rig.queue.overdue(rig.now.plus_ms(2 * STILL_MS)), [7, 8]);
             }
             // An ack has named frame 4.
-            assert_eq!(rig.queue.end_epoch(7, 4), 4);
+            assert_eq!(rig.queue.end_epoch(&rig.outcomes[&7], 4), 4);
             let (of_7, of_8): (Vec<u8>, Vec<u8>) = rig.polled().into_iter().partition(|n| *n < 9);
             assert_eq!(of_7, [1, 4]);
             assert_eq!(of_8.is_empty(), stands_still);
@@ -345,6 +346,21 @@ mod tests {
             assert_eq!(rig.polled(), if stands_still { vec![9] } else { vec![] });
             assert!(rig.queue.is_idle());
         }
+    }
+
+    #[test]
+    fn what_was_acknowledged_in_an_earlier_epoch_outlives_the_next_ones() {
+        let mut rig = Rig::new();
+        for sequence in 1..=9 {
+            rig.comes(7, 5, sequence, false, false);
+        }
+        assert_eq!(rig.queue.end_epoch(&rig.outcomes[&7], 9), 0);
+        // The sequences of the next epoch begin again; of these two an ack has named the first.
+        rig.outcomes.remove(&7);
+        rig.comes(7, 5, 1, false, false);
+        rig.comes(7, 5, 2, false, false);
+        assert_eq!(rig.queue.end_epoch(&rig.outcomes[&7], 1), 1);
+        assert_eq!(rig.polled(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 1]);
     }
 
     #[test]

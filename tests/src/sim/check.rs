@@ -14,7 +14,7 @@ pub(super) type Life = (usize, u32);
 
 /// Whether a node that stood still is judged by "what failed with its epoch is not delivered late".
 /// What waited in its own queue of deliveries may still be delivered when it goes on.
-const LATE_WHERE_PAUSED: bool = false;
+const LATE_WHERE_PAUSED: bool = true;
 /// Beyond ackTimeout (of a clock that may be 3 % slow), until the completion has to be taken.
 const COMPLETION_SLACK_MS: u64 = 500;
 

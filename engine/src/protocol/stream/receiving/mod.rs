@@ -257,7 +257,7 @@ impl ReceiveStream {
 
     /// Its sender has reported what it was not told of as failed: no listener gets it any more.
     pub(crate) fn drop_failed(&self, shared: &Shared) {
-        let dropped_count = shared.deliveries.end_epoch(self.number, self.said);
+        let dropped_count = shared.deliveries.end_epoch(&self.outcomes, self.said);
         count(&shared.counters.too_late_count, dropped_count);
     }
 
