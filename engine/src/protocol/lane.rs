@@ -92,7 +92,8 @@ pub(crate) struct Lane {
     /// Messages written on this connection that no later acknowledgement confirmed.
     unconfirmed_count: u64,
     /// Whether messages were written on this connection that may still wait for their listener:
-    /// only the acknowledgement of an applied message tells that all before it are done.
+    /// only the acknowledgement of an applied message tells that all before it are done, and one
+    /// that is given up is not.
     unsettled: bool,
     opened: Instant,
     /// The earliest deadline that the worker has on its heap for this lane.
@@ -556,6 +557,8 @@ impl Lane {
                 // kernel lets go.
                 shared.complete(&last.message, last.index, Status::Timeout);
             }
+            // It may still wait there for its listener, and nothing new may overtake it.
+            self.unsettled = true;
             io.report(self.member, Evidence::AckTimeout);
             self.state = State::Closing { conn, retry: false };
             io.close(conn, true);
