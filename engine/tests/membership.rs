@@ -157,6 +157,28 @@ fn a_node_that_restarted_takes_the_place_of_its_former_life() {
 }
 
 #[test]
+fn who_was_refused_and_is_not_heard_since_does_not_come_back_by_the_answer_of_another() {
+    let mut bench = Bench::with_member();
+    let identity = Identity { host: vec![10, 0, 0, 1], port: 4001, unique_id: [1; 16] };
+    bench.give(Input::Evidence { identity: &identity, evidence: Evidence::ConnectionLost });
+    bench.answer(&ProbeResult::Refused);
+    assert_eq!(bench.gone(), [Status::Refused]);
+    let added_count = bench.added_count();
+    // Somebody listens there again, and would answer; nobody has said that it is the former one.
+    for _ in 0..DROP_MS / 50 - 1 {
+        bench.pass(50);
+        assert_eq!(bench.answer(&ANSWERED), 0, "not asked");
+    }
+    assert_eq!(bench.added_count(), added_count);
+    // Heard again, it is asked again.
+    bench.hear(&packet(1, 4001, 9_000, b"", b""));
+    bench.pass(DROP_MS);
+    bench.hear(&packet(1, 4001, 9_100, b"", b""));
+    bench.answer(&ANSWERED);
+    assert_eq!(bench.added_count(), added_count + 1);
+}
+
+#[test]
 fn a_changed_payload_is_told_and_a_changed_age_is_not() {
     let mut bench = Bench::with_member();
     bench.hear(&packet(1, 4001, 600, b"", b""));

@@ -55,6 +55,12 @@ fn what_was_found_stays_fixed() {
     // A member that stalled while it was probed: its next probe stayed due and membership spun.
     holds(2_007_243);
     holds(2_025_283);
+    // In Tribes, what was given up on the wire waited at the receiver, and was overtaken.
+    holds(192);
+    // The same, where the receiver held the connection back before anything ordered came on it.
+    holds(2_837);
+    // A dead life that was refused once came back when its successor answered the next probe.
+    holds(3_773);
 }
 
 #[test]

@@ -445,11 +445,11 @@ impl Accepted {
         }
         count(&shared.counters.receive_pauses_count, 1);
         self.reading = Reading::Pausing { resume: false };
-        if self.line_open {
-            self.held_until = None;
-            lines.hold(self.number, true);
-            shared.deliveries.hold_line(line_of(self.number), true);
-        }
+        self.held_until = None;
+        // What is not read yet may be ordered, though nothing was so far.
+        let line = self.line(lines, shared);
+        lines.hold(line, true);
+        shared.deliveries.hold_line(line_of(line), true);
         io.pause_receive(self.conn);
     }
 

@@ -57,6 +57,9 @@ struct Known {
     probe: Option<u64>,
     next_probe: Option<Instant>,
     back_off_ms: u64,
+    /// When it was dropped, or asked in vain. It is asked again if it is heard after that: otherwise
+    /// its successor's answer could bring it back.
+    in_vain: Option<Instant>,
     suspect_since: Option<Instant>,
     /// Looks that are still to come after it lost a connection.
     second_looks_count: u8,
@@ -78,6 +81,7 @@ impl Known {
             probe: None,
             next_probe: None,
             back_off_ms,
+            in_vain: None,
             suspect_since: None,
             second_looks_count: 0,
             leaving: None,
@@ -90,6 +94,17 @@ impl Known {
     /// would make it longer than it was.
     fn last_sign(&self) -> Instant {
         self.heard.max(self.answered)
+    }
+
+    /// A candidate was dropped or asked in vain: the next question waits, longer each time.
+    fn asked_in_vain(&mut self, most_ms: u64, now: Instant) {
+        self.in_vain = Some(now);
+        self.postpone(most_ms, now);
+    }
+
+    fn postpone(&mut self, most_ms: u64, now: Instant) {
+        self.next_probe = Some(now.plus_ms(self.back_off_ms));
+        self.back_off_ms = (2 * self.back_off_ms).min(most_ms);
     }
 }
 
@@ -654,8 +669,7 @@ impl Membership {
         known.is_member = false;
         self.candidates.keep(known.source);
         known.suspect_since = None;
-        known.next_probe = Some(now.plus_ms(known.back_off_ms));
-        known.back_off_ms = (2 * known.back_off_ms).min(self.drop_time_ms);
+        known.asked_in_vain(self.drop_time_ms, now);
         let package = known.package.clone();
         out.push(Output::Gone { identity: identity.clone(), package, cause });
         self.view_changed();
@@ -668,6 +682,12 @@ impl Membership {
         let mut forgotten = Vec::new();
         let mut probed = Vec::new();
         let mut dropped = Vec::new();
+        for known in self.known.values_mut() {
+            let is_due = known.next_probe.is_some_and(|due| due <= now);
+            if is_due && !known.is_member && known.in_vain.is_some_and(|at| known.heard <= at) {
+                known.postpone(self.drop_time_ms, now);
+            }
+        }
         for (identity, known) in &self.known {
             let silent = now.ms_since(known.last_sign()) >= self.drop_time_ms;
             let due = known.next_probe.is_some_and(|due| due <= now);

@@ -123,8 +123,7 @@ impl Membership {
                     }
                     self.announce(&identity, now, out);
                 } else {
-                    known.next_probe = Some(now.plus_ms(known.back_off_ms));
-                    known.back_off_ms = (2 * known.back_off_ms).min(self.drop_time_ms);
+                    known.asked_in_vain(self.drop_time_ms, now);
                 }
             }
         }
