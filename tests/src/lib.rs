@@ -8,5 +8,6 @@ pub mod process;
 pub mod python;
 pub mod refuse;
 pub mod sim;
+pub mod story;
 pub mod tomcat;
 pub mod trace;

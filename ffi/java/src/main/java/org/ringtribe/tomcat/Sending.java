@@ -1,6 +1,7 @@
 package org.ringtribe.tomcat;
 
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 
 import org.apache.catalina.tribes.Channel;
@@ -87,7 +88,7 @@ final class Sending {
 
     /** The call returned: the handler, if there is one, is told when the last part is done. */
     void returned() {
-        oneDone(List.of());
+        oneDone(Collections.<ChannelException.FaultyMember>emptyList());
     }
 
     /** One part is done; the last one tells the handler. */
