@@ -43,7 +43,7 @@ class BadConfigurationTest {
             "waitForAck='maybe'           | waitForAck=\"maybe\"      | true or false",
             "mcastFreqency='500'          | mcastFreqency=\"500\"     | did you mean mcastFrequency?",
             "expireSessionOnShutdown='true' | expireSessionOnShutdown=\"true\" | did you mean expireSessionsOnShutdown?",
-            "manager.maxActive='5'        | manager.maxActive=\"5\"   | did you mean maxActiveSessions?",
+            "manager.maxActiveSession='5' | manager.maxActiveSession=\"5\" | did you mean maxActiveSessions?",
             "expireSessionsOnShutdown='yes' | expireSessionsOnShutdown=\"yes\" | true or false",
             "managerClassName='org.example.None' | managerClassName=\"org.example.None\" | there is no such class",
             "tcpListenPort='4002' receiver.port='4003' | tcpListenPort=\"4002\" of Cluster | contradict each other",

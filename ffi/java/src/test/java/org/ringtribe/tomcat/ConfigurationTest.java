@@ -132,9 +132,10 @@ class ConfigurationTest {
             assertEquals(1, valves.length);
             assertEquals(".*\\.gif|.*\\.js|.*\\.jpg|.*\\.png|.*\\.htm|.*\\.html|.*\\.css|.*\\.txt",
                     ((ReplicationValve) valves[0]).getFilter());
-            assertEquals(1, cluster.findClusterListeners().length);
-            assertTrue(cluster.findClusterListeners()[0] instanceof ClusterSessionListener);
             FarmWarDeployer deployer = (FarmWarDeployer) cluster.getClusterDeployer();
+            assertEquals(2, cluster.findClusterListeners().length);
+            assertTrue(cluster.findClusterListeners()[0] instanceof ClusterSessionListener);
+            assertEquals(deployer, cluster.findClusterListeners()[1]);
             assertEquals("/tmp/war-temp/", deployer.getTempDir());
             assertEquals("/tmp/war-listen/", deployer.getWatchDir());
             assertEquals(Integer.parseInt(tcpPort), ((NioReceiver) ((RingtribeChannel) cluster.getChannel()).getChannelReceiver()).getPort());
