@@ -16,7 +16,7 @@ fn the_java_tests_pass_and_the_jvm_finds_no_fault_in_the_bridge() {
         .expect("Maven runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("Tests run: 40, Failures: 0, Errors: 0, Skipped: 0"), "{text}");
+    assert!(text.contains("Tests run: 43, Failures: 0, Errors: 0, Skipped: 0"), "{text}");
     for complaint in ["FATAL ERROR in native method", "WARNING in native method"] {
         assert!(!text.contains(complaint), "{text}");
     }

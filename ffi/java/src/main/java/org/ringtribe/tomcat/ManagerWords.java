@@ -1,12 +1,12 @@
 package org.ringtribe.tomcat;
 
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 
 import org.apache.catalina.ha.ClusterManager;
-import org.apache.catalina.ha.session.DeltaManager;
 import org.apache.juli.logging.Log;
 import org.apache.juli.logging.LogFactory;
 import org.apache.tomcat.util.IntrospectionUtils;
@@ -18,7 +18,7 @@ final class ManagerWords {
 
     private final RingtribeCluster cluster;
     private final Map<String,Settings.Given> given = new LinkedHashMap<>();
-    private final List<String> errors = new java.util.ArrayList<>();
+    private final List<String> errors = new ArrayList<>();
 
     ManagerWords(RingtribeCluster cluster) {
         this.cluster = cluster;
@@ -26,7 +26,7 @@ final class ManagerWords {
 
     /** @return the manager of a cluster that names none */
     static ClusterManager standard() {
-        return new DeltaManager();
+        return new RingtribeDeltaManager();
     }
 
     /**

@@ -132,6 +132,25 @@ public class RingtribeChannel extends GroupChannel {
         super.setupDefaultStack();
     }
 
+    /**
+     * Hands a message to the engine and returns, whatever its options say of waiting; the caller may
+     * hold a lock that keeps the order of its messages.
+     *
+     * @param handler told when every member is done as the options ask, by a thread that must not be
+     *        held up; null if nobody wants to know
+     * @throws ChannelException it was not handed over; the handler is not called then
+     */
+    void submit(Member[] destination, Serializable msg, int options, Outcome handler) throws ChannelException {
+        Sending sending = Sending.begin(this, Keys.of(msg));
+        try {
+            sending.becomeAsynchronous(handler, null);
+            super.send(destination, msg, options, handler);
+        } finally {
+            sending.end();
+        }
+        sending.returned();
+    }
+
     @Override
     public UniqueId send(Member[] destination, Serializable msg, int options, ErrorHandler handler)
             throws ChannelException {

@@ -293,6 +293,11 @@ public class RingtribeTransport extends PooledParallelSender
                 to.faulty.add(faulty(to.members[n], status));
             }
         }
+        if (sending.isAwaited()) {
+            // A thread waits for it, and nothing else happens here.
+            sending.oneDone(to.faulty);
+            return;
+        }
         // Handlers are the application's and may block; the thread that brings completions must not.
         RingtribeMembership.execute(engine.channel(), () -> {
             try {

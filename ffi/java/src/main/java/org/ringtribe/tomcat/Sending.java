@@ -76,6 +76,11 @@ final class Sending {
         return handler != null;
     }
 
+    /** Whether the handler is a thread of this project that waits. */
+    synchronized boolean isAwaited() {
+        return handler instanceof Outcome;
+    }
+
     /** A part is handed over. */
     synchronized void oneMore() {
         pending++;

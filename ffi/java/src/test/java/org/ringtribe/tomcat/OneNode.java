@@ -17,6 +17,7 @@ import javax.management.MBeanServer;
 import javax.management.ObjectName;
 
 import org.apache.catalina.Container;
+import org.apache.catalina.Context;
 import org.apache.catalina.LifecycleException;
 import org.apache.catalina.ha.tcp.SimpleTcpCluster;
 import org.apache.catalina.startup.Catalina;
@@ -59,8 +60,9 @@ final class OneNode implements AutoCloseable {
 
     /** Writes a file below conf. */
     static void write(String name, String text) throws IOException {
-        Files.createDirectories(BASE.resolve("conf"));
-        Files.write(BASE.resolve("conf").resolve(name), text.getBytes(StandardCharsets.UTF_8));
+        Path file = BASE.resolve("conf").resolve(name).normalize();
+        Files.createDirectories(file.getParent());
+        Files.write(file, text.getBytes(StandardCharsets.UTF_8));
     }
 
     /** @param cluster the element; @MCAST@ and @TCP@ in it become free ports */
@@ -69,7 +71,7 @@ final class OneNode implements AutoCloseable {
         Files.createDirectories(BASE.resolve("webapps/plain/WEB-INF"));
         String xml = "<Server port='-1'><Service name='Catalina'><Engine name='Catalina' defaultHost='localhost'>"
                 + cluster.replace("@MCAST@", String.valueOf(freeUdpPort())).replace("@TCP@", String.valueOf(freePort()))
-                + "<Host name='localhost' appBase='webapps'/></Engine></Service></Server>";
+                + "<Host name='localhost' appBase='webapps' unpackWARs='false'/></Engine></Service></Server>";
         write("server.xml", xml);
         logger.addHandler(handler);
         catalina.setUseNaming(false);
@@ -113,6 +115,11 @@ final class OneNode implements AutoCloseable {
 
     Container host(String name) {
         return catalina.getServer().findServices()[0].getContainer().findChild(name);
+    }
+
+    Context context(String host, String path) {
+        Container found = catalina.getServer().findServices()[0].getContainer().findChild(host).findChild(path);
+        return (Context) found;
     }
 
     RingtribeChannel channel() {
