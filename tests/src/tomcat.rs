@@ -37,6 +37,8 @@ pub struct Setup {
     pub cluster: Option<String>,
     /// System properties.
     pub properties: Vec<(String, String)>,
+    /// Files below conf, with the same placeholders.
+    pub files: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -54,6 +56,7 @@ impl Setup {
             line: Line::V10_1,
             cluster: None,
             properties: Vec::new(),
+            files: Vec::new(),
         }
     }
 }
@@ -90,6 +93,25 @@ impl Tomcat {
     /// # Errors
     /// What could not be built, written or started; a Tomcat that failed names its log.
     pub fn start(setup: &Setup) -> Result<Self, String> {
+        let tomcat = Self::spawn(setup)?;
+        let ready = tomcat.process.await_line("READY ", START_WITHIN);
+        ready.map_err(|error| format!("{error}; see {}", tomcat.base.display()))?;
+        Ok(tomcat)
+    }
+
+    /// As [`Tomcat::start`] with a Tomcat that is to refuse to start; what it wrote into its log.
+    ///
+    /// # Errors
+    /// It started, or as [`Tomcat::start`].
+    pub fn refused(setup: &Setup) -> Result<String, String> {
+        let tomcat = Self::spawn(setup)?;
+        match tomcat.process.await_line("READY ", START_WITHIN) {
+            Ok(_) => Err(format!("{} started; see {}", setup.name, tomcat.base.display())),
+            Err(_) => fs::read_to_string(&tomcat.log).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn spawn(setup: &Setup) -> Result<Self, String> {
         build::everything_for(setup.line)?;
         let base = build::run_directory()
             .join(format!("{}-{}", std::process::id(), setup.mcast_port))
@@ -112,8 +134,6 @@ impl Tomcat {
             .arg("org.ringtribe.test.TomcatMain")
             .stderr(log_file);
         let process = Process::start(&setup.name, command)?;
-        let ready = process.await_line("READY ", START_WITHIN);
-        ready.map_err(|error| format!("{error}; see {}", base.display()))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, http_port));
         Ok(Self { process, address, base, log })
     }
@@ -202,6 +222,13 @@ fn write_base(base: &Path, setup: &Setup, http_port: u16) -> Result<(), String> 
     }
     interceptors += &interceptor(&format!("{tribes}.MessageDispatchInterceptor"));
     interceptors += &interceptor(&format!("{tribes}.TcpFailureDetector"));
+    let tcp_port = free_port()?.to_string();
+    for (name, text_of_it) in &setup.files {
+        let text_of_it = text_of_it
+            .replace("@MCAST_PORT@", &setup.mcast_port.to_string())
+            .replace("@TCP_PORT@", &tcp_port);
+        fs::write(base.join("conf").join(name), text_of_it).map_err(text)?;
+    }
     let server = read("server.xml")?
         .replace("@CLUSTER@", &cluster)
         .replace("@HTTP_PORT@", &http_port.to_string())
@@ -213,7 +240,7 @@ fn write_base(base: &Path, setup: &Setup, http_port: u16) -> Result<(), String> 
         .replace("@RECEIVER@", receiver)
         .replace("@SENDER@", sender)
         .replace("@MCAST_PORT@", &setup.mcast_port.to_string())
-        .replace("@TCP_PORT@", &free_port()?.to_string())
+        .replace("@TCP_PORT@", &tcp_port)
         // A Tomcat whose messages are dropped waits in vain for the state of the others.
         .replace("@STATE_TIMEOUT@", if setup.drop_replication { "3" } else { "60" })
         .replace("@INTERCEPTORS@", &interceptors);

@@ -23,6 +23,11 @@ final class Outcome implements ErrorHandler {
         known.countDown();
     }
 
+    /** @return whether it is known, so that nobody need wait */
+    boolean isKnown() {
+        return known.getCount() == 0;
+    }
+
     /**
      * Waits until every member is done as the message's options ask.
      *

@@ -96,16 +96,20 @@ public class RingtribeDeltaManager extends DeltaManager {
                 : SendMode.APPLIED;
         boolean isAwaited = (options & Channel.SEND_OPTIONS_USE_ACK) != 0
                 && (options & Channel.SEND_OPTIONS_ASYNCHRONOUS) == 0;
-        Outcome outcome = isAwaited ? new Outcome() : null;
+        Outcome outcome = null;
         try {
             synchronized (session.order()) {
                 ClusterMessage message = completed(session, sessionId, expires);
                 Member[] members = cluster.getMembers();
-                if (message == null || members.length == 0) {
-                    return null;
+                if (message != null && members.length > 0) {
+                    message.setAddress(cluster.getLocalMember());
+                    outcome = isAwaited ? new Outcome() : null;
+                    session.setLast(outcome);
+                    submit(cluster, members, message, options, outcome);
+                } else {
+                    // What this request changed may be on its way with the difference of another one.
+                    outcome = session.pending();
                 }
-                message.setAddress(cluster.getLocalMember());
-                ((RingtribeChannel) cluster.getChannel()).submit(members, message, options, outcome);
             }
             if (outcome != null) {
                 outcome.await();
@@ -124,6 +128,19 @@ public class RingtribeDeltaManager extends DeltaManager {
             session.findChanged();
         }
         return super.requestCompleted(sessionId, expires);
+    }
+
+    private static void submit(CatalinaCluster cluster, Member[] members, ClusterMessage message, int options,
+            Outcome outcome) throws ChannelException {
+        try {
+            ((RingtribeChannel) cluster.getChannel()).submit(members, message, options, outcome);
+        } catch (ChannelException | RuntimeException e) {
+            // Others may wait for it already.
+            if (outcome != null) {
+                outcome.handleError(new ChannelException(e), null);
+            }
+            throw e;
+        }
     }
 
     private void failed(RingtribeDeltaSession session, Exception e) {

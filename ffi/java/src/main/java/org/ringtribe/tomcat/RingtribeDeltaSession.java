@@ -34,6 +34,8 @@ public class RingtribeDeltaSession extends DeltaSession {
     private final transient Object order = new Object();
     /** What each attribute was when it was last sent; guarded by {@link #order}. */
     private final transient Map<String,byte[]> sent = new HashMap<>();
+    /** Of the difference that was submitted last; guarded by {@link #order}. */
+    private transient Outcome last;
     /** The thread that sets an attribute. */
     private transient volatile Thread setting;
 
@@ -48,6 +50,19 @@ public class RingtribeDeltaSession extends DeltaSession {
 
     Object order() {
         return order;
+    }
+
+    /** Called under {@link #order()}. */
+    void setLast(Outcome outcome) {
+        last = outcome;
+    }
+
+    /** @return of the last difference, if it is not known yet; else null; called under {@link #order()} */
+    Outcome pending() {
+        if (last != null && last.isKnown()) {
+            last = null;
+        }
+        return last;
     }
 
     /** No request uses it. */

@@ -104,6 +104,10 @@ class RingtribeDeltaManagerTest {
             assertNull(copy.getAttribute("bad"), "an older value would pass for the present one");
             assertNull(copy.getAttribute("worse"));
             assertEquals(2, manager.getCounterUnserializableAttributes());
+            String bean = "Catalina:type=Manager,host=localhost,context=/shop";
+            assertEquals(2L, OneNode.jmx(bean, "counterUnserializableAttributes"));
+            assertEquals(0L, OneNode.jmx(bean, "counterSend_EVT_SESSION_DELTA"), "stock's names are there too");
+            assertEquals(false, OneNode.jmx(bean, "expireSessionsOnShutdown"));
             String log = node.log();
             assertTrue(log.contains("The attribute \"bad\" of session " + session.hash()) && log.contains("$Hollow"), log);
             assertTrue(log.contains("java.lang.Object is not Serializable"), log);
