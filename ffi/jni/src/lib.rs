@@ -1,10 +1,11 @@
 //! The natives of `org.ringtribe.Bridge`.
 //!
 //! Every crossing is a Java thread that calls down: engine threads never enter the JVM, since one
-//! upcall stalls for a whole garbage collection. Answers are numbers: at or above 0 it went well,
-//! below 0 it is a negated [`Status`] or, where said, the negated length of an error text.
+//! upcall stalls for a whole garbage collection. Answers at or above 0 mean that it went well, below
+//! 0 a negated [`Status`] or, where said, the negated length of an error text.
 
 mod env;
+mod nearest;
 mod records;
 
 use std::net::SocketAddr;
@@ -100,29 +101,6 @@ pub extern "system" fn Java_org_ringtribe_Bridge_abiVersion(
     _class: jclass,
 ) -> jint {
     ringtribe_ffi::ABI_VERSION
-}
-
-/// `int nearest(byte[] given, byte[] names, byte[] text)`: writes the one of the names, a line each,
-/// that is most like `given`; its length, 0 if there is none.
-///
-/// # Safety
-/// Called by the JVM as a native method.
-#[unsafe(no_mangle)]
-pub unsafe extern "system" fn Java_org_ringtribe_Bridge_nearest(
-    env: *mut JNIEnv,
-    _class: jclass,
-    given: jbyteArray,
-    names: jbyteArray,
-    text: jbyteArray,
-) -> jint {
-    // SAFETY: the JVM's own pointer, for this call.
-    let env = unsafe { Env::new(env) };
-    guarded(0, || {
-        let given = String::from_utf8_lossy(&env.bytes(given)).into_owned();
-        let names = String::from_utf8_lossy(&env.bytes(names)).into_owned();
-        let found = ringtribe::config::nearest(&given, names.lines());
-        jint::try_from(env.write(text, found.as_bytes())).unwrap_or(0)
-    })
 }
 
 /// `long address(ByteBuffer)`: where a direct buffer lies, 0 if it is none.
