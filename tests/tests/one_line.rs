@@ -44,13 +44,15 @@ fn await_equal(what: &str, mut one: impl FnMut() -> String, mut other: impl FnMu
 /// differs when all are answered.
 fn differences_count(here: &Tomcat, there: &Tomcat, session: &Browser) -> usize {
     let mut count = 0;
+    let address = here.address();
     for round in 0..ROUNDS_COUNT {
         std::thread::scope(|scope| {
             for number in 0..AT_ONCE_COUNT {
                 let mut browser = session.clone();
                 scope.spawn(move || {
-                    let path = format!("/set?k=raced&v={round}-{number}");
-                    assert_eq!(ask(here, &mut browser, &path), format!("200 {round}-{number}"));
+                    let path = format!("/app/s/set?k=raced&v={round}-{number}");
+                    let answer = browser.get(address, &path).expect("an answer");
+                    assert_eq!((answer.status, answer.body), (200, format!("{round}-{number}")));
                 });
             }
         });
