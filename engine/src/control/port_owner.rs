@@ -7,8 +7,13 @@ use std::path::Path;
 pub(super) fn of(port: u16) -> Option<String> {
     let socket = listening_inode(port)?;
     let wanted = format!("socket:[{socket}]");
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    for process in processes.map(|entry| entry.path()) {
+    // Beside the processes there are names for the reader itself.
+    let is_process = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.parse::<u32>().is_ok()
+    };
+    let all = fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path());
+    for process in all.filter(|path| is_process(path)) {
         let Ok(descriptors) = fs::read_dir(process.join("fd")) else { continue };
         let holds =
             |path: &Path| fs::read_link(path).is_ok_and(|link| link.as_os_str() == &*wanted);

@@ -11,6 +11,7 @@ use crate::env::Env;
 /// # Safety
 /// Called by the JVM as a native method.
 #[unsafe(no_mangle)]
+#[allow(unreachable_pub, reason = "the JVM finds it by its name")]
 pub unsafe extern "system" fn Java_org_ringtribe_Bridge_nearest(
     env: *mut JNIEnv,
     _class: jclass,
