@@ -42,6 +42,7 @@ fn a_port_in_use_is_named_with_the_range_that_was_tried() {
     let error = node.listen().expect_err("in use");
     let value = format!("tcpListenPort=\"{port}\"");
     assert_says(&error, &[&value, "127.0.0.1", "in use", "another tcpListenPort", "autoBind"]);
+    assert_says(&error, &[&format!("by process {} (", std::process::id()), " is free)"]);
     // With room to look further it is no error.
     let node =
         Node::open(&config(&[("tcpListenPort", &port), ("autoBind", "900")])).expect("opens");

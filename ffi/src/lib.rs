@@ -6,4 +6,4 @@ pub mod guard;
 pub mod handle;
 
 /// Version of the border between the native library and what calls it; both sides compare it.
-pub const ABI_VERSION: i32 = 1;
+pub const ABI_VERSION: i32 = 2;

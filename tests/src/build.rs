@@ -24,6 +24,46 @@ impl Flavour {
     }
 }
 
+/// A line of Tomcat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// 9.0: javax.servlet, Java 8.
+    V9_0,
+    /// 10.1: jakarta.servlet, Java 11.
+    V10_1,
+    /// 11.0: jakarta.servlet, Java 17.
+    V11_0,
+}
+
+impl Line {
+    /// All of them, the oldest first.
+    pub const ALL: [Self; 3] = [Self::V9_0, Self::V10_1, Self::V11_0];
+
+    /// Its name.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::V9_0 => "9.0",
+            Self::V10_1 => "10.1",
+            Self::V11_0 => "11.0",
+        }
+    }
+
+    /// Its jars, for a class path.
+    #[must_use]
+    pub fn libraries(self) -> String {
+        format!("{}/*", self.directory().join("lib").display())
+    }
+
+    fn directory(self) -> PathBuf {
+        root().join("tests/java/target").join(self.word())
+    }
+
+    fn peers(self) -> PathBuf {
+        self.directory().join("ringtribe-test-peers-0.1.0.jar")
+    }
+}
+
 /// The project's root.
 #[must_use]
 pub fn root() -> &'static Path {
@@ -76,16 +116,25 @@ fn maven(project: &Path, goals: &[&str]) -> Result<(), String> {
     run(&format!("mvn {} in {}", goals.join(" "), project.display()), &mut command)
 }
 
-/// The native library, the jar with it, and the Java programs of the tests; built once a process.
+/// The native library, the jar with it, and the Java programs of the tests under Tomcat 10.1; built
+/// once a process.
 ///
 /// # Errors
 /// What is missing with the line that installs it, or the output of the tool that failed.
 pub fn everything() -> Result<(), String> {
-    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
-    BUILT.get_or_init(build_everything).clone()
+    everything_for(Line::V10_1)
 }
 
-fn build_everything() -> Result<(), String> {
+/// As [`everything`], with the jars and programs of a line of Tomcat.
+///
+/// # Errors
+/// See [`everything`].
+pub fn everything_for(line: Line) -> Result<(), String> {
+    static BUILT: [OnceLock<Result<(), String>>; 3] = [const { OnceLock::new() }; 3];
+    BUILT[line as usize].get_or_init(|| build_everything(line)).clone()
+}
+
+fn build_everything(line: Line) -> Result<(), String> {
     let missing = missing();
     if !missing.is_empty() {
         return Err(format!("missing on this machine:\n  {}", missing.join("\n  ")));
@@ -103,9 +152,9 @@ fn build_everything() -> Result<(), String> {
     if !is_fresh(&jar(), &["ffi/java/src/main", "ffi/java/pom.xml"], Some(&library())) {
         maven(&root().join("ffi/java"), &["package", "-DskipTests"])?;
     }
-    let peers = root().join("tests/java/target/ringtribe-test-peers-0.1.0.jar");
-    if !is_fresh(&peers, &["tests/java/src", "tests/java/pom.xml"], None) {
-        maven(&root().join("tests/java"), &["package"])?;
+    if !is_fresh(&line.peers(), &["tests/java/src", "tests/java/pom.xml"], None) {
+        let profile = format!("-Ptomcat-{}", line.word());
+        maven(&root().join("tests/java"), &[&profile, "package"])?;
     }
     Ok(())
 }
@@ -114,7 +163,9 @@ fn library() -> PathBuf {
     root().join("target/release/libringtribe_jni.so")
 }
 
-fn jar() -> PathBuf {
+/// The jar for Tomcat's lib directory.
+#[must_use]
+pub fn jar() -> PathBuf {
     root().join("ffi/java/target/ringtribe-tomcat-0.1.0.jar")
 }
 
@@ -140,22 +191,26 @@ fn is_fresh(product: &Path, sources: &[&str], other: Option<&Path>) -> bool {
         .all(|source| newest(&source).is_some_and(|time| time < made))
 }
 
-/// The class path of Tomcats and peers.
+/// The class path of Tomcats and peers of a line.
 #[must_use]
-pub fn class_path() -> String {
-    let peers = root().join("tests/java/target/ringtribe-test-peers-0.1.0.jar");
-    let libraries = root().join("tests/java/target/lib/*");
-    format!("{}:{}:{}", peers.display(), jar().display(), libraries.display())
+pub fn class_path(line: Line) -> String {
+    format!("{}:{}:{}", line.peers().display(), jar().display(), line.libraries())
 }
 
-/// A JVM with the class path, on IPv4, small.
+/// A JVM with the class path of Tomcat 10.1, on IPv4, small.
 #[must_use]
 pub fn java() -> Command {
+    java_for(Line::V10_1)
+}
+
+/// A JVM with the class path of a line of Tomcat, on IPv4, small.
+#[must_use]
+pub fn java_for(line: Line) -> Command {
     let mut command = Command::new("java");
     command
         .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4"])
         .arg("-Djava.net.preferIPv4Stack=true")
         .arg("-cp")
-        .arg(class_path());
+        .arg(class_path(line));
     command
 }

@@ -19,5 +19,6 @@ pub mod refuse;
 pub mod sim;
 pub mod soak;
 pub mod storm;
+pub mod story;
 pub mod tomcat;
 pub mod trace;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use crate::build::{self, Flavour};
+use crate::build::{self, Flavour, Line};
 use crate::http::{Answer, Browser};
 use crate::process::Process;
 
@@ -30,6 +30,15 @@ pub struct Setup {
     pub clustered: bool,
     /// Whether every replication is dropped, as if the network were silent.
     pub drop_replication: bool,
+    /// Which Tomcat.
+    pub line: Line,
+    /// The Cluster element, if it is not the usual one of its flavour; @MCAST_PORT@ and @TCP_PORT@
+    /// stand for ports.
+    pub cluster: Option<String>,
+    /// System properties.
+    pub properties: Vec<(String, String)>,
+    /// Files below conf, with the same placeholders.
+    pub files: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -44,6 +53,10 @@ impl Setup {
             cluster_class: "org.apache.catalina.ha.tcp.SimpleTcpCluster",
             clustered: true,
             drop_replication: false,
+            line: Line::V10_1,
+            cluster: None,
+            properties: Vec::new(),
+            files: Vec::new(),
         }
     }
 }
@@ -80,7 +93,26 @@ impl Tomcat {
     /// # Errors
     /// What could not be built, written or started; a Tomcat that failed names its log.
     pub fn start(setup: &Setup) -> Result<Self, String> {
-        build::everything()?;
+        let tomcat = Self::spawn(setup)?;
+        let ready = tomcat.process.await_line("READY ", START_WITHIN);
+        ready.map_err(|error| format!("{error}; see {}", tomcat.base.display()))?;
+        Ok(tomcat)
+    }
+
+    /// As [`Tomcat::start`] with a Tomcat that is to refuse to start; what it wrote into its log.
+    ///
+    /// # Errors
+    /// It started, or as [`Tomcat::start`].
+    pub fn refused(setup: &Setup) -> Result<String, String> {
+        let tomcat = Self::spawn(setup)?;
+        match tomcat.process.await_line("READY ", START_WITHIN) {
+            Ok(_) => Err(format!("{} started; see {}", setup.name, tomcat.base.display())),
+            Err(_) => fs::read_to_string(&tomcat.log).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn spawn(setup: &Setup) -> Result<Self, String> {
+        build::everything_for(setup.line)?;
         let base = build::run_directory()
             .join(format!("{}-{}", std::process::id(), setup.mcast_port))
             .join(&setup.name);
@@ -90,7 +122,7 @@ impl Tomcat {
         let start = STARTS.fetch_add(1, Ordering::Relaxed);
         let log = base.join(format!("log-{start}.txt"));
         let log_file = File::create(&log).map_err(|error| error.to_string())?;
-        let mut command = build::java();
+        let mut command = build::java_for(setup.line);
         command
             .arg(format!("-Dcatalina.base={}", base.display()))
             .arg(format!("-Dcatalina.home={}", base.display()))
@@ -98,11 +130,10 @@ impl Tomcat {
                 "-Dorg.ringtribe.test.dropReplication={}",
                 setup.drop_replication && setup.flavour == Flavour::Ringtribe
             ))
+            .args(setup.properties.iter().map(|(name, value)| format!("-D{name}={value}")))
             .arg("org.ringtribe.test.TomcatMain")
             .stderr(log_file);
         let process = Process::start(&setup.name, command)?;
-        let ready = process.await_line("READY ", START_WITHIN);
-        ready.map_err(|error| format!("{error}; see {}", base.display()))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, http_port));
         Ok(Self { process, address, base, log })
     }
@@ -164,7 +195,11 @@ fn write_base(base: &Path, setup: &Setup, http_port: u16) -> Result<(), String> 
     }
     let data = build::root().join("tests/testdata");
     let read = |name: &str| fs::read_to_string(data.join(name)).map_err(text);
-    let cluster = if setup.clustered { read("cluster.xml")? } else { String::new() };
+    let cluster = match &setup.cluster {
+        _ if !setup.clustered => String::new(),
+        Some(element) => element.clone(),
+        None => read("cluster.xml")?,
+    };
     let (channel, membership, receiver, sender) = match setup.flavour {
         Flavour::Stock => (
             "org.apache.catalina.tribes.group.GroupChannel",
@@ -187,6 +222,13 @@ fn write_base(base: &Path, setup: &Setup, http_port: u16) -> Result<(), String> 
     }
     interceptors += &interceptor(&format!("{tribes}.MessageDispatchInterceptor"));
     interceptors += &interceptor(&format!("{tribes}.TcpFailureDetector"));
+    let tcp_port = free_port()?.to_string();
+    for (name, text_of_it) in &setup.files {
+        let text_of_it = text_of_it
+            .replace("@MCAST_PORT@", &setup.mcast_port.to_string())
+            .replace("@TCP_PORT@", &tcp_port);
+        fs::write(base.join("conf").join(name), text_of_it).map_err(text)?;
+    }
     let server = read("server.xml")?
         .replace("@CLUSTER@", &cluster)
         .replace("@HTTP_PORT@", &http_port.to_string())
@@ -198,11 +240,16 @@ fn write_base(base: &Path, setup: &Setup, http_port: u16) -> Result<(), String> 
         .replace("@RECEIVER@", receiver)
         .replace("@SENDER@", sender)
         .replace("@MCAST_PORT@", &setup.mcast_port.to_string())
-        .replace("@TCP_PORT@", &free_port()?.to_string())
+        .replace("@TCP_PORT@", &tcp_port)
         // A Tomcat whose messages are dropped waits in vain for the state of the others.
         .replace("@STATE_TIMEOUT@", if setup.drop_replication { "3" } else { "60" })
         .replace("@INTERCEPTORS@", &interceptors);
     fs::write(base.join("conf/server.xml"), server).map_err(text)?;
-    fs::copy(data.join("web.xml"), base.join("webapps/app/WEB-INF/web.xml")).map_err(text)?;
-    Ok(())
+    let mut application = read("web.xml")?;
+    if setup.line == Line::V9_0 {
+        application = application
+            .replace("https://jakarta.ee/xml/ns/jakartaee", "http://xmlns.jcp.org/xml/ns/javaee")
+            .replace("version=\"6.0\"", "version=\"4.0\"");
+    }
+    fs::write(base.join("webapps/app/WEB-INF/web.xml"), application).map_err(text)
 }

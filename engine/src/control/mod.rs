@@ -9,6 +9,7 @@
 mod descriptor;
 mod net;
 mod plain;
+mod port_owner;
 mod probe;
 mod sockets;
 pub mod trial;

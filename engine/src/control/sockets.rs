@@ -16,6 +16,8 @@ use crate::config::Config;
 const PORT_WAIT: Duration = Duration::from_millis(200);
 /// Pause between two attempts; nothing tells when a port becomes free.
 const PORT_PAUSE: Duration = Duration::from_millis(5);
+/// Ports beyond those tried among which a free one is looked for, to name it.
+const FREE_LOOKED_FOR_COUNT: u16 = 1_000;
 
 /// Why a node cannot listen.
 #[derive(Debug)]
@@ -35,6 +37,17 @@ pub enum ListenError {
         first: u16,
         /// The last.
         last: u16,
+        /// Who listens on the first one, if this user may know it.
+        owner: Option<String>,
+        /// The next port that is free.
+        free: Option<u16>,
+    },
+    /// auto found no address that other hosts could reach, and the membership reaches them.
+    OnlyLoopback {
+        /// What auto found.
+        address: IpAddr,
+        /// The name of this host.
+        host: String,
     },
     /// The operating system refused.
     System(std::io::Error),
@@ -49,10 +62,25 @@ impl fmt::Display for ListenError {
                  of {}",
                 here.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ),
-            Self::InUse { address, first, last } => write!(
+            Self::InUse { address, first, last, owner, free } => {
+                write!(f, "tcpListenPort=\"{first}\" on {address} is in use")?;
+                if let Some(owner) = owner {
+                    write!(f, " by {owner}")?;
+                }
+                if last > first {
+                    write!(f, ", and so are the ports up to {last}")?;
+                }
+                f.write_str("; stop what listens there, set another tcpListenPort")?;
+                if let Some(free) = free {
+                    write!(f, " ({free} is free)")?;
+                }
+                f.write_str(", or raise autoBind, the number of ports that are tried")
+            }
+            Self::OnlyLoopback { address, host } => write!(
                 f,
-                "tcpListenPort=\"{first}\" on {address} is in use, and so are the ports up to \
-                 {last}; stop what listens there, set another tcpListenPort, or raise autoBind"
+                "tcpListenAddress=\"auto\" is {address} here, which other hosts cannot reach, while \
+                 the membership is not on loopback; give the address that they reach, or the name \
+                 {host} a line with it in /etc/hosts"
             ),
             Self::System(error) => write!(f, "listening failed: {error}"),
         }
@@ -124,33 +152,46 @@ fn auto_address() -> IpAddr {
         .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
-fn listen_at(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // A node that restarts must get its port back from connections in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    Ok(socket.into())
+/// Whether members on other hosts are looked for.
+fn reaches_out(config: &Config) -> bool {
+    let group =
+        config.uses_multicast() && !config.mcast_bind_addr.is_some_and(|ip| ip.is_loopback());
+    group || config.static_members.iter().any(|member| !member.address.ip().is_loopback())
+}
+
+/// What auto found, unless nobody it is told to could connect there.
+fn checked_auto(found: IpAddr, config: &Config) -> Result<IpAddr, ListenError> {
+    if found.is_loopback() && reaches_out(config) {
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        return Err(ListenError::OnlyLoopback {
+            address: found,
+            host: host.unwrap_or_else(|| "of this host".into()),
+        });
+    }
+    Ok(found)
 }
 
 /// Listens on the first free port of the configured range; the first of all is waited for shortly.
 pub(super) fn listen(config: &Config) -> Result<std::net::TcpListener, ListenError> {
-    let address = config.tcp_listen_address.unwrap_or_else(auto_address);
+    let address = match config.tcp_listen_address {
+        Some(address) => address,
+        None => checked_auto(auto_address(), config)?,
+    };
     let first = config.tcp_listen_port;
     let more = u16::try_from(config.auto_bind.saturating_sub(1)).unwrap_or(u16::MAX);
     let last = first.saturating_add(more);
     let until = Instant::now() + PORT_WAIT;
     for port in first..=last {
-        let mut bound = listen_at(SocketAddr::new(address, port));
+        let mut bound = bind(address, port);
         while port == first
             && matches!(&bound, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse)
             && Instant::now() < until
         {
             std::thread::sleep(PORT_PAUSE);
-            bound = listen_at(SocketAddr::new(address, port));
+            bound = bind(address, port);
         }
         match bound {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => return Ok(socket.into()),
             Err(error) => match error.kind() {
                 std::io::ErrorKind::AddrInUse => {}
                 std::io::ErrorKind::AddrNotAvailable => {
@@ -160,7 +201,19 @@ pub(super) fn listen(config: &Config) -> Result<std::net::TcpListener, ListenErr
             },
         }
     }
-    Err(ListenError::InUse { address, first, last })
+    let beyond = last.saturating_add(1)..=last.saturating_add(FREE_LOOKED_FOR_COUNT);
+    let free = beyond.into_iter().find(|port| *port > last && bind(address, *port).is_ok());
+    let owner = super::port_owner::of(first);
+    Err(ListenError::InUse { address, first, last, owner, free })
+}
+
+fn bind(address: IpAddr, port: u16) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address((address, port).into()), Type::STREAM, None)?;
+    // A node that restarts must get its port back from connections in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::new(address, port).into())?;
+    socket.listen(1024)?;
+    Ok(socket)
 }
 
 /// A socket that sends to and receives from the membership group.
@@ -217,8 +270,8 @@ mod tests {
 
     #[test]
     fn a_port_that_the_kernel_still_holds_is_waited_for_and_one_in_use_is_passed_over() {
-        let held = listen_at((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
-        let port = held.local_addr().expect("bound").port();
+        let held = bind(Ipv4Addr::LOCALHOST.into(), 0).expect("a free port");
+        let port = held.local_addr().expect("bound").as_socket().expect("an address").port();
         let mut config = Config::default();
         for (name, value) in [
             ("tcpListenAddress", "127.0.0.1"),
@@ -240,5 +293,24 @@ mod tests {
         let own = listen(&config).expect("it is let go of");
         assert_eq!(own.local_addr().expect("bound").port(), port);
         letting_go.join().expect("no panic");
+    }
+
+    #[test]
+    fn auto_is_refused_where_it_is_loopback_and_the_members_are_not() {
+        let loopback = IpAddr::from([127, 0, 1, 1]);
+        let with = |settings: &[(&str, &str)]| {
+            let mut config = Config::default();
+            for (name, value) in settings {
+                config.set(name, value).expect("a valid knob");
+            }
+            config
+        };
+        let text = checked_auto(loopback, &with(&[])).expect_err("a group").to_string();
+        assert!(text.contains("tcpListenAddress=\"auto\" is 127.0.1.1"), "{text}");
+        assert!(text.contains("/etc/hosts"), "{text}");
+        checked_auto(loopback, &with(&[("staticMembers", "10.0.0.2:4000")])).expect_err("far away");
+        checked_auto(loopback, &with(&[("staticMembers", "127.0.0.1:4000")])).expect("all here");
+        checked_auto(loopback, &with(&[("mcastBindAddr", "127.0.0.1")])).expect("all here");
+        checked_auto(IpAddr::from([10, 0, 0, 1]), &with(&[])).expect("others reach it");
     }
 }

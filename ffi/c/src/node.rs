@@ -112,7 +112,7 @@ pub(crate) fn open(config: &Config) -> Result<Open, Refusal> {
     })?;
     let address = node.listen().map_err(|error| {
         let status = match &error {
-            ListenError::NotHere { .. } => Status::BadArgument,
+            ListenError::NotHere { .. } | ListenError::OnlyLoopback { .. } => Status::BadArgument,
             ListenError::InUse { .. } | ListenError::System(_) => Status::System,
         };
         (status, error.to_string())

@@ -1,10 +1,11 @@
 //! The natives of `org.ringtribe.Bridge`.
 //!
 //! Every crossing is a Java thread that calls down: engine threads never enter the JVM, since one
-//! upcall stalls for a whole garbage collection. Answers are numbers: at or above 0 it went well,
-//! below 0 it is a negated [`Status`] or, where said, the negated length of an error text.
+//! upcall stalls for a whole garbage collection. Answers at or above 0 mean that it went well, below
+//! 0 a negated [`Status`] or, where said, the negated length of an error text.
 
 mod env;
+mod nearest;
 mod records;
 
 use std::net::SocketAddr;

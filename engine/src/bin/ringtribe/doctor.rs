@@ -242,7 +242,9 @@ fn port(config: &Config, findings: &mut Findings) {
         Err(error) => {
             let remedy = match &error {
                 // The text has it.
-                ListenError::NotHere { .. } | ListenError::InUse { .. } => None,
+                ListenError::NotHere { .. }
+                | ListenError::InUse { .. }
+                | ListenError::OnlyLoopback { .. } => None,
                 ListenError::System(_) => Some("see tcpListenAddress and tcpListenPort".into()),
             };
             findings.fail("port", error.to_string(), remedy);

@@ -9,7 +9,7 @@ import java.nio.ByteBuffer;
 final class Bridge {
 
     /** Version of the border that this class was written for. */
-    static final int ABI_VERSION = 1;
+    static final int ABI_VERSION = 2;
 
     /** Flags of {@link #send}. */
     static final int HAS_KEY = 1;
@@ -21,6 +21,8 @@ final class Bridge {
     }
 
     static native int abiVersion();
+
+    static native int nearest(byte[] given, byte[] names, byte[] text);
 
     static native long address(ByteBuffer direct);
 

@@ -2,6 +2,7 @@ package org.ringtribe;
 
 import java.nio.charset.StandardCharsets;
 import java.util.BitSet;
+import java.util.Collection;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicLong;
@@ -94,6 +95,23 @@ public final class Engine implements AutoCloseable {
             throw new EngineException("no thread could be started; raise the limit of processes (ulimit -u)");
         }
         return engine;
+    }
+
+    /**
+     * @param given a name that nobody knows
+     * @param names those that are known
+     * @return a question that has the nearest of them, or all where the native library is absent
+     */
+    public static String didYouMean(String given, Collection<String> names) {
+        if (NativeLoader.whyNot() == null) {
+            byte[] text = new byte[256];
+            int length = Bridge.nearest(given.getBytes(StandardCharsets.UTF_8),
+                    String.join("\n", names).getBytes(StandardCharsets.UTF_8), text);
+            if (length > 0) {
+                return "did you mean " + new String(text, 0, length, StandardCharsets.UTF_8) + "?";
+            }
+        }
+        return "known are " + String.join(", ", names);
     }
 
     private static EngineException refused(byte[] text, int length) {

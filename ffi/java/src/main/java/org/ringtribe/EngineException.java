@@ -7,7 +7,8 @@ public class EngineException extends IOException {
 
     private static final long serialVersionUID = 1L;
 
-    EngineException(String text) {
+    /** @param text names the input, the limit and the remedy */
+    public EngineException(String text) {
         super(text);
     }
 }

@@ -1,8 +1,8 @@
 package org.ringtribe;
 
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
-import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -60,6 +60,16 @@ public final class NativeLoader {
         }
     }
 
+    /** @return why the library cannot be loaded, with the remedy; null if it is loaded */
+    public static String whyNot() {
+        try {
+            ensureLoaded();
+            return null;
+        } catch (UnsatisfiedLinkError e) {
+            return e.getMessage();
+        }
+    }
+
     private static void load() {
         String other = System.getProperty(LOADED_PROPERTY);
         if (other != null) {
@@ -103,8 +113,9 @@ public final class NativeLoader {
 
     private static boolean isMusl() {
         try {
-            return Files.readString(Paths.get("/proc/self/maps")).contains("/ld-musl-");
-        } catch (IOException | UncheckedIOException e) {
+            return new String(Files.readAllBytes(Paths.get("/proc/self/maps")), StandardCharsets.ISO_8859_1)
+                    .contains("/ld-musl-");
+        } catch (IOException e) {
             return false;
         }
     }
@@ -172,10 +183,19 @@ public final class NativeLoader {
 
     private static byte[] resource(String name) {
         try (InputStream in = NativeLoader.class.getClassLoader().getResourceAsStream(name)) {
-            return in == null ? null : in.readAllBytes();
+            return in == null ? null : readAll(in);
         } catch (IOException e) {
             throw linkError("cannot read " + name + " from the jar: " + e, e);
         }
+    }
+
+    private static byte[] readAll(InputStream in) throws IOException {
+        ByteArrayOutputStream all = new ByteArrayOutputStream();
+        byte[] part = new byte[64 << 10];
+        for (int length = in.read(part); length >= 0; length = in.read(part)) {
+            all.write(part, 0, length);
+        }
+        return all.toByteArray();
     }
 
     private static UnsatisfiedLinkError linkError(String text, Throwable cause) {

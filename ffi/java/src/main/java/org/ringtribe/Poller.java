@@ -1,6 +1,5 @@
 package org.ringtribe;
 
-import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 
 /**
@@ -23,7 +22,7 @@ final class Poller {
     private final int id;
     private final boolean reserved;
     private final int firstBytes;
-    private ByteBuffer buffer;
+    private volatile ByteBuffer buffer;
     private long address;
     private boolean closed;
 
@@ -56,10 +55,12 @@ final class Poller {
         }
         while (true) {
             int result = Bridge.poll(handle, id, reserved, address, buffer.capacity(), TIMEOUT_MILLIS);
-            // The native side wrote to the buffer's memory, which must not be collected meanwhile.
-            Reference.reachabilityFence(buffer);
+            // The native side wrote to the buffer's memory, which must not be collected meanwhile: this
+            // read comes after the call, since the field is volatile, and needs this object and with it
+            // the buffer until then. (Java 8 has no reachabilityFence.)
+            ByteBuffer filled = buffer;
             if (result > 0) {
-                return new Records(buffer);
+                return new Records(filled);
             }
             if (result == 0 || result == CLOSED) {
                 closed = result == CLOSED;

@@ -1,8 +1,9 @@
 package org.ringtribe.tomcat;
 
+import java.util.ArrayList;
 import java.util.IdentityHashMap;
 import java.util.Iterator;
-import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 
@@ -32,6 +33,7 @@ final class ChannelEngine implements Engine.Events {
     private final Map<Long,Member> members = new ConcurrentHashMap<>();
     /** What the engine sends as the sender of messages: the cached package of the local member. */
     private volatile byte[] announced;
+    private volatile String effective = "";
     private Engine engine;
     private int users;
     private volatile RingtribeMembership membership;
@@ -42,10 +44,13 @@ final class ChannelEngine implements Engine.Events {
 
     /** A part of a channel that has attributes for the engine. */
     interface Part {
+        /** @return what was given to it */
+        Settings settings();
+
         /**
-         * @param config receives engine attributes by name
+         * @param config receives engine attributes
          */
-        void configure(Map<String,String> config);
+        void configure(Configuration config);
     }
 
     /**
@@ -77,34 +82,86 @@ final class ChannelEngine implements Engine.Events {
     }
 
     private void open() throws EngineException {
-        Map<String,String> config = new LinkedHashMap<>();
-        if (channel instanceof ManagedChannel) {
-            ManagedChannel managed = (ManagedChannel) channel;
-            for (Iterator<ChannelInterceptor> all = managed.getInterceptors(); all.hasNext();) {
-                ChannelInterceptor interceptor = all.next();
-                if (interceptor instanceof Part) {
-                    ((Part) interceptor).configure(config);
-                }
+        Configuration config = new Configuration();
+        List<String> errors = new ArrayList<>();
+        List<String> withoutEffect = new ArrayList<>();
+        for (Object part : parts()) {
+            if (part instanceof Part) {
+                Settings settings = ((Part) part).settings();
+                errors.addAll(settings.errors());
+                withoutEffect.addAll(settings.takeWithoutEffect());
             }
-            Object sender = managed.getChannelSender();
-            if (sender instanceof RingtribeSender) {
-                sender = ((RingtribeSender) sender).getTransport();
-            }
-            for (Object part : new Object[] { managed.getMembershipService(), managed.getChannelReceiver(), sender }) {
-                if (part instanceof Part) {
-                    ((Part) part).configure(config);
+        }
+        if (!errors.isEmpty()) {
+            throw new EngineException(String.join("; ", errors));
+        }
+        if (!withoutEffect.isEmpty()) {
+            log.info(String.join("; ", withoutEffect));
+        }
+        for (Object part : parts()) {
+            if (part instanceof Part) {
+                ((Part) part).configure(config);
+            } else if (part instanceof RingtribeDispatchInterceptor) {
+                Long bytes = ((RingtribeDispatchInterceptor) part).givenQueueSize();
+                if (bytes != null) {
+                    config.put("maxQueueSize", String.valueOf(bytes), "attribute maxQueueSize of Interceptor");
                 }
             }
         }
+        if (channel instanceof RingtribeChannel) {
+            ((RingtribeChannel) channel).configure(config);
+        }
         String name = channel.getName() == null ? "" : channel.getName();
-        engine = Engine.open(config, name, this);
+        try {
+            engine = Engine.open(config.values(), name, this);
+        } catch (EngineException e) {
+            throw new EngineException(config.explained(e.getMessage()));
+        }
+        effective = config.toString();
         if (log.isInfoEnabled()) {
-            String backend = engine.describe().lines().filter(line -> line.startsWith("backend=")).findFirst().orElse("");
-            log.info("Ringtribe engine open, " + backend + ", configured " + config);
+            log.info("Ringtribe engine open, backend=" + described("backend") + ", configured: " + effective);
             if (!(channel instanceof RingtribeChannel)) {
                 log.info("Under " + channel.getClass().getName() + " messages have no key: use "
                         + RingtribeChannel.class.getName() + " to keep the order of each session");
             }
+        }
+    }
+
+    /** The channel's parts and interceptors, the top one first. */
+    private List<Object> parts() {
+        List<Object> parts = new ArrayList<>();
+        if (channel instanceof ManagedChannel) {
+            ManagedChannel managed = (ManagedChannel) channel;
+            for (Iterator<ChannelInterceptor> all = managed.getInterceptors(); all.hasNext();) {
+                parts.add(all.next());
+            }
+            parts.add(managed.getMembershipService());
+            parts.add(managed.getChannelReceiver());
+            Object sender = managed.getChannelSender();
+            parts.add(sender instanceof RingtribeSender ? ((RingtribeSender) sender).getTransport() : sender);
+        }
+        return parts;
+    }
+
+    private String described(String name) {
+        for (String line : engine.describe().split("\n")) {
+            if (line.startsWith(name + "=")) {
+                return line.substring(name.length() + 1);
+            }
+        }
+        return "";
+    }
+
+    /** @return each value in force and where it came from */
+    String effective() {
+        return effective;
+    }
+
+    /** @return that of the channel's open engine, empty if there is none */
+    static String effective(Channel channel) {
+        synchronized (ENGINES) {
+            ChannelEngine shared = ENGINES.get(channel);
+            return shared == null ? "" : shared.effective;
         }
     }
 

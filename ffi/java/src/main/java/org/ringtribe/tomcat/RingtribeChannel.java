@@ -3,15 +3,20 @@ package org.ringtribe.tomcat;
 import java.io.Serializable;
 
 import org.apache.catalina.ha.session.SessionMessage;
+import org.apache.catalina.ha.tcp.SimpleTcpCluster;
 import org.apache.catalina.tribes.Channel;
 import org.apache.catalina.tribes.ChannelException;
 import org.apache.catalina.tribes.ChannelInterceptor;
 import org.apache.catalina.tribes.ErrorHandler;
 import org.apache.catalina.tribes.Member;
+import org.apache.catalina.tribes.MembershipListener;
 import org.apache.catalina.tribes.UniqueId;
 import org.apache.catalina.tribes.group.GroupChannel;
 import org.apache.catalina.tribes.group.interceptors.MessageDispatchInterceptor;
 import org.apache.catalina.tribes.group.interceptors.TcpFailureDetector;
+import org.apache.juli.logging.Log;
+import org.apache.juli.logging.LogFactory;
+import org.ringtribe.NativeLoader;
 
 /**
  * A {@link GroupChannel} on the Ringtribe engine. It reads the key of each message before Tribes
@@ -20,12 +25,92 @@ import org.apache.catalina.tribes.group.interceptors.TcpFailureDetector;
  */
 public class RingtribeChannel extends GroupChannel {
 
+    private static final Log log = LogFactory.getLog(RingtribeChannel.class);
     private static final int APPLIED = SEND_OPTIONS_USE_ACK | SEND_OPTIONS_SYNCHRONIZED_ACK;
+
+    private final Settings settings = new Settings(Words.CHANNEL, this, (attribute, value) -> { });
+    private boolean nativeRequired;
+    private volatile boolean stock;
+    private SimpleTcpCluster cluster;
 
     public RingtribeChannel() {
         setChannelSender(new RingtribeSender());
         setChannelReceiver(new RingtribeReceiver());
         setMembershipService(new RingtribeMembership());
+    }
+
+    /** @param required whether the channel refuses to start where the native library cannot load */
+    public void setNativeRequired(boolean required) {
+        nativeRequired = required;
+    }
+
+    public boolean isNativeRequired() {
+        return nativeRequired;
+    }
+
+    /**
+     * What has no setter.
+     *
+     * @return true: what is wrong is told at the start
+     */
+    public boolean setProperty(String attribute, String value) {
+        settings.give(attribute, value);
+        return true;
+    }
+
+    /** @return whether stock's parts run in the place of Ringtribe's */
+    boolean isStock() {
+        return stock;
+    }
+
+    /** The cluster shows itself when it starts, as a listener: an element does not know its parent. */
+    @Override
+    public void addMembershipListener(MembershipListener listener) {
+        if (listener instanceof SimpleTcpCluster) {
+            cluster = (SimpleTcpCluster) listener;
+        }
+        super.addMembershipListener(listener);
+    }
+
+    @Override
+    public synchronized void start(int level) throws ChannelException {
+        if (!settings.errors().isEmpty()) {
+            throw new ChannelException(String.join("; ", settings.errors()));
+        }
+        if (cluster != null && getChannelSender() instanceof RingtribeSender) {
+            RingtribeTransport transport = (RingtribeTransport) ((RingtribeSender) getChannelSender()).getTransport();
+            SendMode.decide(cluster, transport);
+        }
+        String why = stock ? null : NativeLoader.whyNot();
+        if (why != null) {
+            if (nativeRequired) {
+                throw new ChannelException("nativeRequired=\"true\" and the native library cannot be loaded: " + why);
+            }
+            StockParts.install(this);
+            stock = true;
+            log.warn("Stock's Sender, Receiver and Membership take the place of Ringtribe's, since the native library "
+                    + "cannot be loaded: " + why);
+        }
+        super.start(level);
+    }
+
+    /** What the channel and the cluster around it add to the engine's attributes. */
+    void configure(Configuration config) {
+        if (cluster == null) {
+            return;
+        }
+        String name = cluster.getClusterName();
+        // Without a name of its own a cluster has that of its container, which says nothing.
+        boolean isNamed = name != null && (cluster.getContainer() == null
+                || !name.equals(cluster.getContainer().getName()));
+        if (isNamed) {
+            config.put("clusterName", name, "attribute clusterName of Cluster");
+        }
+        if (cluster instanceof RingtribeCluster) {
+            ((RingtribeCluster) cluster).report(config);
+        } else {
+            config.report("channelSendOptions", cluster.getChannelSendOptions(), SendMode.origin(cluster));
+        }
     }
 
     /**
@@ -50,6 +135,25 @@ public class RingtribeChannel extends GroupChannel {
             addInterceptor(new RingtribeFailureDetector());
         }
         super.setupDefaultStack();
+    }
+
+    /**
+     * Hands a message to the engine and returns, whatever its options say of waiting; the caller may
+     * hold a lock that keeps the order of its messages.
+     *
+     * @param handler told when every member is done as the options ask, by a thread that must not be
+     *        held up; null if nobody wants to know
+     * @throws ChannelException it was not handed over; the handler is not called then
+     */
+    void submit(Member[] destination, Serializable msg, int options, Outcome handler) throws ChannelException {
+        Sending sending = Sending.begin(this, Keys.of(msg));
+        try {
+            sending.becomeAsynchronous(handler, null);
+            super.send(destination, msg, options, handler);
+        } finally {
+            sending.end();
+        }
+        sending.returned();
     }
 
     @Override

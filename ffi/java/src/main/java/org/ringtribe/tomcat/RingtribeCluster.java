@@ -1,60 +1,178 @@
 package org.ringtribe.tomcat;
 
+import java.util.ArrayList;
+import java.util.List;
+
+import org.apache.catalina.LifecycleException;
+import org.apache.catalina.Valve;
+import org.apache.catalina.ha.ClusterManager;
+import org.apache.catalina.ha.tcp.ReplicationValve;
+import org.apache.catalina.ha.session.JvmRouteBinderValve;
 import org.apache.catalina.ha.tcp.SimpleTcpCluster;
 import org.apache.catalina.tribes.Channel;
-import org.apache.catalina.tribes.ChannelSender;
-import org.apache.catalina.tribes.ManagedChannel;
 import org.apache.juli.logging.Log;
 import org.apache.juli.logging.LogFactory;
 
 /**
  * The one-line way in: a {@link SimpleTcpCluster} whose channel is a {@link RingtribeChannel}, and
  * whose messages are acknowledged after they are applied (channelSendOptions 6) unless said otherwise.
+ *
+ * <p>The words of a Tomcat 5.5 cluster may stand on this one element (mcastAddr, tcpListenPort,
+ * replicationMode, useDirtyFlag ...), today's with the element they belong to
+ * ({@code receiver.port}, {@code membership.address}, {@code manager.maxActiveSessions}); or
+ * {@code config} names a file with a Cluster element of Tomcat 5.5.
  */
 public class RingtribeCluster extends SimpleTcpCluster {
 
     private static final Log log = LogFactory.getLog(RingtribeCluster.class);
-    private static final int APPLIED = Channel.SEND_OPTIONS_USE_ACK | Channel.SEND_OPTIONS_SYNCHRONIZED_ACK;
 
+    private final FlatWords words = new FlatWords(this);
+    private final DistributableWatch watch = new DistributableWatch();
+    private String config;
+    private boolean nativeRequired;
+    private boolean configured;
     private boolean optionsGiven;
+    private boolean managerGiven;
+    private String optionsOrigin = "default of RingtribeCluster";
 
     public RingtribeCluster() {
-        super.setChannelSendOptions(APPLIED);
+        super.setChannelSendOptions(SendMode.APPLIED);
+        super.setManagerTemplate(ManagerWords.standard());
         setChannel(new RingtribeChannel());
     }
 
     @Override
     public void setChannelSendOptions(int options) {
         optionsGiven = true;
+        optionsOrigin = "attribute channelSendOptions of Cluster";
         super.setChannelSendOptions(options);
+    }
+
+    boolean optionsGiven() {
+        return optionsGiven;
+    }
+
+    /** The options that the sender's mode means. */
+    void decideOptions(int options, String stated) {
+        optionsOrigin = stated;
+        super.setChannelSendOptions(options);
+    }
+
+    /** @param file a Cluster element of Tomcat 5.5, relative to catalina.base */
+    public void setConfig(String file) {
+        config = file;
+    }
+
+    public String getConfig() {
+        return config;
+    }
+
+    /** @param required whether the cluster refuses to start where the native library cannot load */
+    public void setNativeRequired(boolean required) {
+        nativeRequired = required;
+    }
+
+    public boolean isNativeRequired() {
+        return nativeRequired;
+    }
+
+    /**
+     * The words that have no setter.
+     *
+     * @return true: what is wrong is told at the start
+     */
+    public boolean setProperty(String name, String value) {
+        words.give(name, value, "Cluster");
+        return true;
     }
 
     @Override
-    protected void checkDefaults() {
-        super.checkDefaults();
-        if (!optionsGiven && getChannel() instanceof ManagedChannel) {
-            ChannelSender sender = ((ManagedChannel) getChannel()).getChannelSender();
-            if (sender instanceof RingtribeSender) {
-                decideMode((RingtribeTransport) ((RingtribeSender) sender).getTransport());
+    public void setManagerTemplate(ClusterManager template) {
+        managerGiven = true;
+        super.setManagerTemplate(template);
+    }
+
+    /** @return whether server.xml has a Manager element here */
+    boolean managerGiven() {
+        return managerGiven;
+    }
+
+    /** The manager that the words name, which is no element of its own. */
+    void useManager(ClusterManager template) {
+        super.setManagerTemplate(template);
+    }
+
+    /** @return each value in force and where it came from; empty when it is stopped */
+    public String getEffectiveConfiguration() {
+        return getChannel() == null ? "" : ChannelEngine.effective(getChannel());
+    }
+
+    /** What the line of effective values says of the cluster and its manager. */
+    void report(Configuration report) {
+        report.report("channelSendOptions", getChannelSendOptions(), optionsOrigin);
+        words.report(report);
+    }
+
+    @Override
+    protected void startInternal() throws LifecycleException {
+        if (!configured) {
+            configure();
+            configured = true;
+        }
+        super.startInternal();
+        watch.begin(getContainer());
+    }
+
+    @Override
+    protected void stopInternal() throws LifecycleException {
+        watch.end();
+        super.stopInternal();
+    }
+
+    private void configure() throws LifecycleException {
+        List<String> errors = new ArrayList<>();
+        if (config != null) {
+            ClusterFile.read(config, this, words, errors);
+        }
+        Channel channel = getChannel();
+        if (channel instanceof RingtribeChannel) {
+            if (nativeRequired) {
+                ((RingtribeChannel) channel).setNativeRequired(true);
             }
+        } else if (nativeRequired) {
+            errors.add("nativeRequired=\"true\" is refused: the Channel is a " + channel.getClass().getName()
+                    + ", which has no native library; use " + RingtribeChannel.class.getName());
+        }
+        words.apply(channel, errors);
+        checkFilters(errors);
+        if (!errors.isEmpty()) {
+            String text = String.join("; ", errors);
+            log.error(text);
+            throw new LifecycleException(text);
         }
     }
 
-    /** What replicationMode and waitForAck of Tomcat 5.5 say, as option bits. */
-    private void decideMode(RingtribeTransport transport) {
-        if (!transport.statesMode()) {
-            return;
+    /** Whether there are valves at all decides whether the defaults are added; ours are the same, with checks. */
+    @Override
+    protected void checkDefaults() {
+        if (getValves().length == 0) {
+            addValve(new JvmRouteBinderValve());
+            addValve(new RingtribeReplicationValve());
         }
-        String mode = transport.getReplicationMode() == null ? "pooled" : transport.getReplicationMode();
-        int options;
-        if (mode.equals("asynchronous") || mode.equals("fastasyncqueue")) {
-            options = Channel.SEND_OPTIONS_ASYNCHRONOUS;
-        } else {
-            // Bit 1 is set or cleared by the channel for each message: without bit 2 nobody waits.
-            options = transport.getWaitForAck() ? APPLIED : Channel.SEND_OPTIONS_BYTE_MESSAGE;
+        super.checkDefaults();
+    }
+
+    private void checkFilters(List<String> errors) {
+        for (Valve valve : getValves()) {
+            if (valve instanceof RingtribeReplicationValve) {
+                errors.addAll(((RingtribeReplicationValve) valve).errors());
+            } else if (valve instanceof ReplicationValve) {
+                String filter = ((ReplicationValve) valve).getFilter();
+                if (FilterList.isList(filter)) {
+                    ((ReplicationValve) valve).setFilter(FilterList.toRegex(filter));
+                    log.info(FilterList.said(filter));
+                }
+            }
         }
-        log.info("replicationMode=" + mode + " waitForAck=" + transport.getWaitForAck() + ": channelSendOptions "
-                + options);
-        super.setChannelSendOptions(options);
     }
 }

@@ -1,7 +1,5 @@
 package org.ringtribe.tomcat;
 
-import java.util.Map;
-
 import org.apache.catalina.tribes.Channel;
 import org.apache.catalina.tribes.ChannelException;
 import org.apache.catalina.tribes.ChannelMessage;
@@ -17,7 +15,7 @@ import org.apache.catalina.tribes.group.interceptors.MessageDispatchInterceptor;
  * maxQueueSize is what it holds for each member, and when it is full the caller waits up to
  * ackTimeout and then gets the error. The attributes that concern threads have no effect.
  */
-public class RingtribeDispatchInterceptor extends MessageDispatchInterceptor implements ChannelEngine.Part {
+public class RingtribeDispatchInterceptor extends MessageDispatchInterceptor {
 
     private Long givenQueueSize;
 
@@ -40,16 +38,23 @@ public class RingtribeDispatchInterceptor extends MessageDispatchInterceptor imp
         givenQueueSize = bytes;
     }
 
-    @Override
-    public void configure(Map<String,String> config) {
-        if (givenQueueSize != null) {
-            config.put("maxQueueSize", String.valueOf(givenQueueSize));
-        }
+    /** @return what was set for maxQueueSize, bytes; null if nothing */
+    Long givenQueueSize() {
+        return givenQueueSize;
+    }
+
+    /** Without the native library the parts below are stock's, and so is this. */
+    private boolean isStock() {
+        return getChannel() instanceof RingtribeChannel && ((RingtribeChannel) getChannel()).isStock();
     }
 
     @Override
     public void sendMessage(Member[] destination, ChannelMessage msg, InterceptorPayload payload)
             throws ChannelException {
+        if (isStock()) {
+            super.sendMessage(destination, msg, payload);
+            return;
+        }
         if (getNext() == null) {
             return;
         }
@@ -78,11 +83,19 @@ public class RingtribeDispatchInterceptor extends MessageDispatchInterceptor imp
 
     @Override
     public void startQueue() {
+        if (isStock()) {
+            super.startQueue();
+            return;
+        }
         run = true;
     }
 
     @Override
     public void stopQueue() {
+        if (isStock()) {
+            super.stopQueue();
+            return;
+        }
         run = false;
     }
 }

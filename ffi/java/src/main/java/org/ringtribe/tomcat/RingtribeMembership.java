@@ -4,7 +4,6 @@ import java.io.IOException;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
-import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.Executor;
 import java.util.concurrent.RejectedExecutionException;
@@ -36,6 +35,7 @@ public class RingtribeMembership extends McastService implements ChannelEngine.P
 
     private static final Log log = LogFactory.getLog(RingtribeMembership.class);
 
+    private final Settings settings = new Settings(Words.MEMBERSHIP, this, this::mirror);
     private final Provider provider = new Provider();
     private final SerialQueue callbacks = new SerialQueue();
     private volatile ChannelEngine shared;
@@ -43,48 +43,115 @@ public class RingtribeMembership extends McastService implements ChannelEngine.P
     private long startTime;
     private ObjectName name;
 
-    /** @param address group of the heartbeats (Tomcat 5.5) */
-    public void setMcastAddr(String address) {
-        setAddress(address);
+    @Override
+    public void setAddress(String address) {
+        settings.give("address", address);
     }
 
-    /** @param port port of the heartbeats (Tomcat 5.5) */
-    public void setMcastPort(int port) {
-        setPort(port);
+    /** @param port port of the heartbeats; text, so that the engine refuses what is none */
+    public void setPort(String port) {
+        settings.give("port", port);
     }
 
-    /** @param millis time between heartbeats (Tomcat 5.5) */
-    public void setMcastFrequency(long millis) {
-        setFrequency(millis);
+    /** @param millis time between heartbeats */
+    public void setFrequency(String millis) {
+        settings.give("frequency", millis);
+    }
+
+    /** @param millis silence after which a member is suspect */
+    public void setDropTime(String millis) {
+        settings.give("dropTime", millis);
+    }
+
+    /** @param millis as {@link #setDropTime(String)} (Tomcat 5.5) */
+    public void setMcastDropTime(String millis) {
+        settings.give("mcastDropTime", millis);
+    }
+
+    @Override
+    public void setBind(String address) {
+        settings.give("bind", address);
+    }
+
+    @Override
+    public void setMcastBindAddress(String address) {
+        settings.give("mcastBindAddress", address);
+    }
+
+    /** @param hops how far a heartbeat goes */
+    public void setTtl(String hops) {
+        settings.give("ttl", hops);
+    }
+
+    /** @param millis accepted for its name */
+    public void setSoTimeout(String millis) {
+        settings.give("soTimeout", millis);
+    }
+
+    @Override
+    public void setDomain(String domain) {
+        settings.give("domain", domain);
+    }
+
+    /**
+     * The words of Tomcat 5.5 (mcastAddr, mcastPort ...), and what has no setter.
+     *
+     * @return true: what is wrong is told at the start
+     */
+    public boolean setProperty(String attribute, String value) {
+        settings.give(attribute, value);
+        return true;
+    }
+
+    private void mirror(String attribute, String value) {
+        Long number = Settings.number(value);
+        Integer integer = Settings.integer(value);
+        if (attribute.equals("mcastAddr")) {
+            super.setAddress(value);
+        } else if (attribute.equals("mcastBindAddr")) {
+            super.setBind(value);
+        } else if (attribute.equals("mcastClusterDomain")) {
+            super.setDomain(value);
+        } else if (attribute.equals("mcastPort") && integer != null) {
+            setPort(integer.intValue());
+        } else if (attribute.equals("mcastFrequency") && number != null) {
+            setFrequency(number.longValue());
+        } else if (attribute.equals("mcastDropTime") && number != null) {
+            setDropTime(number.longValue());
+        } else if (attribute.equals("mcastTTL") && integer != null) {
+            setTtl(integer.intValue());
+        }
+    }
+
+    @Override
+    public Settings settings() {
+        return settings;
+    }
+
+    @Override
+    public void configure(Configuration config) {
+        Properties properties = getProperties();
+        Properties standard = new McastService().getProperties();
+        put(config, "mcastAddr", "mcastAddress", properties, standard);
+        put(config, "mcastPort", "mcastPort", properties, standard);
+        put(config, "mcastFrequency", "mcastFrequency", properties, standard);
+        put(config, "mcastDropTime", "memberDropTime", properties, standard);
+        put(config, "mcastBindAddr", "mcastBindAddress", properties, standard);
+        put(config, "mcastTTL", "mcastTTL", properties, standard);
+        config.put("membership", null, null, settings);
+        config.put("staticMembers", null, null, settings);
+        Settings.Given domain = settings.get("mcastClusterDomain");
+        if (domain != null) {
+            config.report("mcastClusterDomain", domain.value, domain.origin());
+        }
+    }
+
+    private void put(Configuration config, String attribute, String property, Properties own, Properties standard) {
+        config.put(attribute, own.getProperty(property), standard.getProperty(property), settings);
     }
 
     /** Longest wait for the join barrier: the default of ackTimeout. */
     private static final long JOIN_MILLIS = 15_000;
-
-    /** @param address interface of the heartbeats (named so in Tomcat 5.5's sample) */
-    public void setMcastBindAddr(String address) {
-        setBind(address);
-    }
-
-    /** @param ttl hops of a heartbeat (Tomcat 5.5) */
-    public void setMcastTTL(int ttl) {
-        setTtl(ttl);
-    }
-
-    @Override
-    public void configure(Map<String,String> config) {
-        Properties properties = getProperties();
-        config.put("mcastAddr", properties.getProperty("mcastAddress"));
-        config.put("mcastPort", properties.getProperty("mcastPort"));
-        config.put("mcastFrequency", properties.getProperty("mcastFrequency"));
-        config.put("mcastDropTime", properties.getProperty("memberDropTime"));
-        if (properties.getProperty("mcastBindAddress") != null) {
-            config.put("mcastBindAddr", properties.getProperty("mcastBindAddress"));
-        }
-        if (properties.getProperty("mcastTTL") != null) {
-            config.put("mcastTTL", properties.getProperty("mcastTTL"));
-        }
-    }
 
     @Override
     public synchronized void start(int level) throws Exception {

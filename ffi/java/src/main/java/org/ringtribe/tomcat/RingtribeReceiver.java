@@ -31,11 +31,10 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
     private static final int DEFAULT_MAX_THREADS = 200;
     private static final int MEMBERS_CACHED = 1024;
 
+    private final Settings settings = new Settings(Words.RECEIVER, this, this::mirror);
     private final Map<Package,MemberImpl> senders = new ConcurrentHashMap<>();
     private String configured = "auto";
     private volatile ChannelEngine shared;
-    private Integer threadCount;
-    private String backend;
     private ObjectName name;
 
     public RingtribeReceiver() {
@@ -43,36 +42,48 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
     }
 
     @Override
-    public void configure(Map<String,String> config) {
-        String address = getConfiguredAddress();
-        config.put("tcpListenAddress", address);
-        config.put("tcpListenPort", String.valueOf(getPort()));
-        config.put("autoBind", String.valueOf(Math.max(0, getAutoBind())));
-        config.put("tcpSelectorTimeout", String.valueOf(getSelectorTimeout()));
-        if (threadCount != null) {
-            config.put("tcpThreadCount", String.valueOf(threadCount));
+    public Settings settings() {
+        return settings;
+    }
+
+    @Override
+    public void configure(Configuration config) {
+        Settings.Given address = settings.get("tcpListenAddress");
+        if (address == null) {
+            config.put("tcpListenAddress", resolved(configured), "auto", settings);
+        } else {
+            // The engine takes digits; a name is resolved here.
+            config.put("tcpListenAddress", resolved(address.value), address.origin());
         }
-        if (backend != null) {
-            config.put("backend", backend);
+        NioReceiver standard = new NioReceiver();
+        config.put("tcpListenPort", getPort(), standard.getPort(), settings);
+        Settings.Given port = settings.get("tcpListenPort");
+        if (port != null && port.isOld() && settings.get("autoBind") == null) {
+            config.put("autoBind", "0", "as Tomcat 5.5 with tcpListenPort: that port or none");
+        } else {
+            config.put("autoBind", Math.max(0, getAutoBind()), standard.getAutoBind(), settings);
+        }
+        config.put("tcpSelectorTimeout", getSelectorTimeout(), standard.getSelectorTimeout(), settings);
+        for (String attribute : new String[] { "tcpThreadCount", "backend", "maxReceiveBytes", "maxConnections" }) {
+            config.put(attribute, null, null, settings);
         }
     }
 
-    private String getConfiguredAddress() {
-        if ("auto".equals(configured)) {
-            return configured;
+    private static String resolved(String address) {
+        if ("auto".equals(address)) {
+            return address;
         }
         try {
-            return InetAddress.getByName(configured).getHostAddress();
+            return InetAddress.getByName(address).getHostAddress();
         } catch (IOException e) {
-            throw new IllegalArgumentException("address=\"" + configured + "\" of the Receiver cannot be resolved: "
-                    + e.getMessage() + "; give an address of this machine or \"auto\"", e);
+            throw new IllegalArgumentException("tcpListenAddress=\"" + address + "\" of the Receiver is refused: it "
+                    + "cannot be resolved (" + e.getMessage() + "); give an address of this machine or auto", e);
         }
     }
 
     @Override
     public void setAddress(String address) {
-        configured = address;
-        super.setAddress(address);
+        settings.give("address", address);
     }
 
     @Override
@@ -87,29 +98,44 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
         super.setBind(bind);
     }
 
-    /** @param address where peers connect (Tomcat 5.5) */
-    public void setTcpListenAddress(String address) {
-        setAddress(address);
+    /** @param port first port tried; text, so that the engine refuses what is none */
+    public void setPort(String port) {
+        settings.give("port", port);
     }
 
-    /** @param port first port tried (Tomcat 5.5) */
-    public void setTcpListenPort(int port) {
-        setPort(port);
+    /** @param count ports tried */
+    public void setAutoBind(String count) {
+        settings.give("autoBind", count);
     }
 
-    /** @param millis accepted for its name (Tomcat 5.5) */
-    public void setTcpSelectorTimeout(long millis) {
-        setSelectorTimeout(millis);
+    /** @param millis accepted for its name */
+    public void setSelectorTimeout(String millis) {
+        settings.give("selectorTimeout", millis);
     }
 
-    /** @param count the engine's worker threads and streams per member (Tomcat 5.5) */
-    public void setTcpThreadCount(int count) {
-        threadCount = count;
+    /**
+     * The words of Tomcat 5.5 (tcpListenAddress, tcpListenPort, tcpThreadCount ...), those of the
+     * engine (backend ...), and what has no setter.
+     *
+     * @return true: what is wrong is told at the start
+     */
+    public boolean setProperty(String attribute, String value) {
+        settings.give(attribute, value);
+        return true;
     }
 
-    /** @param name what moves the bytes: auto (the default), io_uring or epoll */
-    public void setBackend(String name) {
-        backend = name;
+    private void mirror(String attribute, String value) {
+        Integer number = Settings.integer(value);
+        if (attribute.equals("tcpListenAddress")) {
+            configured = value;
+            super.setAddress(value);
+        } else if (attribute.equals("tcpListenPort") && number != null) {
+            setPort(number.intValue());
+        } else if (attribute.equals("autoBind") && number != null) {
+            setAutoBind(number.intValue());
+        } else if (attribute.equals("tcpSelectorTimeout") && number != null) {
+            setSelectorTimeout(number.longValue());
+        }
     }
 
     @Override

@@ -42,30 +42,14 @@ public class RingtribeSender extends ReplicationTransmitter {
         transport().setChannel(channel);
     }
 
-    /** @param mode pooled, synchronous, asynchronous or fastasyncqueue (Tomcat 5.5) */
-    public void setReplicationMode(String mode) {
-        transport().setReplicationMode(mode);
-    }
-
-    public String getReplicationMode() {
-        return transport().getReplicationMode();
-    }
-
-    /** @param millis longest wait for an acknowledgement (Tomcat 5.5) */
-    public void setAckTimeout(long millis) {
-        transport().setTimeout(millis);
-    }
-
-    public long getAckTimeout() {
-        return transport().getTimeout();
-    }
-
-    /** @param wait whether senders wait for the listener's acknowledgement (Tomcat 5.5) */
-    public void setWaitForAck(boolean wait) {
-        transport().setWaitForAck(wait);
-    }
-
-    public boolean getWaitForAck() {
-        return transport().getWaitForAck();
+    /**
+     * The words of Tomcat 5.5 (replicationMode, ackTimeout, waitForAck ...) and the attributes of the
+     * transport.
+     *
+     * @return true: what is wrong is told at the start
+     */
+    public boolean setProperty(String attribute, String value) {
+        transport().settings().give(attribute, value);
+        return true;
     }
 }

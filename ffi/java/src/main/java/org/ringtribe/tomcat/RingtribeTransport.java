@@ -3,8 +3,9 @@ package org.ringtribe.tomcat;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
-import java.util.Map;
+import java.util.Locale;
 
 import org.apache.catalina.tribes.Channel;
 import org.apache.catalina.tribes.ChannelException;
@@ -23,7 +24,8 @@ import org.ringtribe.Status;
  * Sends through the engine: the Transport element and the Sender's JMX bean. Its sockets, pooled per
  * member, are the engine's; of the stock attributes poolSize and timeout mean what they meant.
  */
-public class RingtribeTransport extends PooledParallelSender implements ChannelEngine.Part {
+public class RingtribeTransport extends PooledParallelSender
+        implements ChannelEngine.Part, RingtribeTransportMBean {
 
     /** Test switch: every message is dropped, as if the network were silent. */
     static final String DROP_PROPERTY = "org.ringtribe.test.dropReplication";
@@ -31,12 +33,10 @@ public class RingtribeTransport extends PooledParallelSender implements ChannelE
     private static final Log log = LogFactory.getLog(RingtribeTransport.class);
     private static final long DEFAULT_ACK_TIMEOUT = 15000;
 
+    private final Settings settings = new Settings(Words.SENDER, this, this::mirror);
     private final boolean drop = Boolean.getBoolean(DROP_PROPERTY);
     private Channel channel;
     private volatile ChannelEngine shared;
-    private String replicationMode;
-    private Boolean waitForAck;
-    private Long maxQueueSize;
 
     public RingtribeTransport() {
         super.setTimeout(DEFAULT_ACK_TIMEOUT);
@@ -47,49 +47,72 @@ public class RingtribeTransport extends PooledParallelSender implements ChannelE
     }
 
     @Override
-    public void configure(Map<String,String> config) {
-        config.put("ackTimeout", String.valueOf(getTimeout()));
-        config.put("poolSize", String.valueOf(getPoolSize()));
-        if (replicationMode != null) {
-            config.put("replicationMode", replicationMode);
+    public Settings settings() {
+        return settings;
+    }
+
+    @Override
+    public void configure(Configuration config) {
+        config.put("ackTimeout", getTimeout(), DEFAULT_ACK_TIMEOUT, settings);
+        config.put("poolSize", getPoolSize(), new PooledParallelSender().getPoolSize(), settings);
+        for (String attribute : new String[] { "replicationMode", "waitForAck", "maxQueueSize", "maxMessageBytes",
+                "connectTimeout" }) {
+            config.put(attribute, null, null, settings);
         }
-        if (maxQueueSize != null) {
-            config.put("maxQueueSize", String.valueOf(maxQueueSize));
+    }
+
+    /** @param millis longest wait for an acknowledgement; text, so that the engine refuses what is none */
+    public void setTimeout(String millis) {
+        settings.give("timeout", millis);
+    }
+
+    /** @param count connections to one member */
+    public void setPoolSize(String count) {
+        settings.give("poolSize", count);
+    }
+
+    /**
+     * The words of Tomcat 5.5, those of the engine, and what has no setter.
+     *
+     * @return true: what is wrong is told at the start
+     */
+    public boolean setProperty(String attribute, String value) {
+        settings.give(attribute, value);
+        return true;
+    }
+
+    private void mirror(String attribute, String value) {
+        Integer number = Settings.integer(value);
+        if (attribute.equals("ackTimeout") && number != null) {
+            setTimeout(number.longValue());
+        } else if (attribute.equals("poolSize") && number != null && number > 0) {
+            setPoolSize(number.intValue());
         }
-    }
-
-    public void setReplicationMode(String mode) {
-        this.replicationMode = mode;
-    }
-
-    public String getReplicationMode() {
-        return replicationMode;
-    }
-
-    public void setWaitForAck(boolean wait) {
-        this.waitForAck = wait;
-    }
-
-    /** @return whether senders wait for the listener; stock's default of 5.5 is true */
-    public boolean getWaitForAck() {
-        return waitForAck == null || waitForAck;
     }
 
     /** @return whether the 2007 words that decide the mode were given */
     boolean statesMode() {
-        return replicationMode != null || waitForAck != null;
+        return settings.get("replicationMode") != null || settings.get("waitForAck") != null;
     }
 
-    /** @param bytes what may be queued for one member */
-    public void setMaxQueueSize(long bytes) {
-        this.maxQueueSize = bytes;
+    /** @return pooled, synchronous, asynchronous or fastasyncqueue, or what was given instead */
+    String replicationMode() {
+        Settings.Given mode = settings.get("replicationMode");
+        return mode == null ? "pooled" : mode.value.toLowerCase(Locale.ROOT);
     }
 
-    public void setAckTimeout(long millis) {
-        setTimeout(millis);
+    /** @return whether senders wait for the listener; the default of 5.5 is true */
+    boolean waitsForAck() {
+        Settings.Given wait = settings.get("waitForAck");
+        return wait == null || wait.value.equals("true");
     }
 
-    /** @return what the engine counts, as lines name=value */
+    @Override
+    public String getEffectiveConfiguration() {
+        return shared == null ? "" : shared.effective();
+    }
+
+    @Override
     public String getEngineStatistics() {
         ChannelEngine engine = shared;
         return engine == null ? "" : engine.engine().describe();
@@ -247,7 +270,7 @@ public class RingtribeTransport extends PooledParallelSender implements ChannelE
                 msg.getOptions(), msg.getTimestamp(), uniqueId(msg), to.ids, sending.key(), false, completion,
                 to.statuses);
         if (completion != null && result == 0) {
-            return List.of();
+            return Collections.emptyList();
         }
         if (completion != null) {
             sending.oneLess();
@@ -269,6 +292,11 @@ public class RingtribeTransport extends PooledParallelSender implements ChannelE
             } else {
                 to.faulty.add(faulty(to.members[n], status));
             }
+        }
+        if (sending.isAwaited()) {
+            // A thread waits for it, and nothing else happens here.
+            sending.oneDone(to.faulty);
+            return;
         }
         // Handlers are the application's and may block; the thread that brings completions must not.
         RingtribeMembership.execute(engine.channel(), () -> {

@@ -1,6 +1,7 @@
 package org.ringtribe.tomcat;
 
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 
 import org.apache.catalina.tribes.Channel;
@@ -75,6 +76,11 @@ final class Sending {
         return handler != null;
     }
 
+    /** Whether the handler is a thread of this project that waits. */
+    synchronized boolean isAwaited() {
+        return handler instanceof Outcome;
+    }
+
     /** A part is handed over. */
     synchronized void oneMore() {
         pending++;
@@ -87,7 +93,7 @@ final class Sending {
 
     /** The call returned: the handler, if there is one, is told when the last part is done. */
     void returned() {
-        oneDone(List.of());
+        oneDone(Collections.<ChannelException.FaultyMember>emptyList());
     }
 
     /** One part is done; the last one tells the handler. */

@@ -9,7 +9,7 @@ import jakarta.servlet.http.HttpSession;
 
 /**
  * Sessions over HTTP, in plain text: /set?k=&v=[&maxInactive=s] answers the value that is stored,
- * /get?k= the value or 404, /invalidate ends the session, /ended?id= tells whether a session that
+ * /get?k= the value or 404, /append?k=&v= changes a value in place, /invalidate ends the session, /ended?id= tells whether a session that
  * was known here has ended, without touching it.
  */
 public class SessionServlet extends HttpServlet {
@@ -36,6 +36,19 @@ public class SessionServlet extends HttpServlet {
                     response.setStatus(HttpServletResponse.SC_NOT_FOUND);
                 } else {
                     response.getWriter().print(value);
+                }
+                break;
+            }
+            case "/append": {
+                // In place: nobody calls setAttribute when it is there already.
+                HttpSession session = request.getSession(true);
+                String key = request.getParameter("k");
+                synchronized (SessionServlet.class) {
+                    if (session.getAttribute(key) == null) {
+                        session.setAttribute(key, new StringBuffer());
+                    }
+                    StringBuffer text = (StringBuffer) session.getAttribute(key);
+                    response.getWriter().print(text.append(request.getParameter("v")));
                 }
                 break;
             }
