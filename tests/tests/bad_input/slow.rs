@@ -112,7 +112,8 @@ fn strangers_that_take_every_place_keep_no_member_out() {
         });
         full.expect("there are more of them");
         let says = ["of no member", "maxConnections", "Keep strangers"];
-        assert!(bench.node.look(|seen| seen.has_log(&says)), "it is said");
+        let said = bench.node.wait("its log line", |seen| seen.has_log(&says).then_some(()));
+        said.expect("which limit, and what to do");
         let settings = [
             ("mcastPort", bench.mcast_port.as_str()),
             ("mcastBindAddr", "127.0.0.1"),
