@@ -129,7 +129,7 @@ fn orchestrate(arguments: &[String]) -> Result<bool, String> {
             Some(given) => given.to_owned(),
             None => {
                 build::everything()?;
-                build::class_path()
+                build::class_path(build::Line::V10_1)
             }
         };
         vec![("java".into(), Program::Java { class_path })]
