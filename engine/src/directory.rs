@@ -42,6 +42,11 @@ impl Identity {
         let port = u16::try_from(self.port).ok().filter(|port| *port != 0)?;
         Some(SocketAddr::new(ip, port))
     }
+
+    /// Whether both listen at one address: two lives of one node, or a node and a forgery of it.
+    pub(crate) fn shares_address(&self, other: &Self) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
+    }
 }
 
 /// One life of a member that speaks Ringtribe's own format, and what of it.

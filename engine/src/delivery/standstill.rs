@@ -153,9 +153,9 @@ impl DeliveryQueue {
         }
     }
 
-    /// The epoch that has `outcomes` ends, or its sender stays away. What `said`, the last frame that an ack
-    /// named as received, does not cover, and what waits for an outcome, was reported as failed: it
-    /// is taken out, and returned by count. The rest is delivered.
+    /// The epoch that has `outcomes` ends, or its sender stays away. What `said`, the last frame that
+    /// an ack named as received, does not cover, and what waits for an outcome, was reported as
+    /// failed: it is taken out, and returned by count. The rest is delivered.
     pub fn end_epoch(&self, outcomes: &Arc<StreamOutcomes>, said: u64) -> u64 {
         let mut state = self.state();
         let failed = state.take_failed(outcomes, said);

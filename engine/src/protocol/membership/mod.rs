@@ -426,7 +426,8 @@ impl Membership {
         if (&identity.host, identity.port) == (&self.local.host, self.local.port) {
             // The last word of a former life here, or a forged one.
             let text = format!(
-                "a heartbeat from {from} is ignored: it names this node's own address {}, and                  somebody else there",
+                "a heartbeat from {from} is ignored: it names this node's own address {}, and \
+                 somebody else there",
                 name(&identity)
             );
             self.log(now, text, out);
@@ -580,30 +581,20 @@ impl Membership {
             self.forget(identity);
             return;
         }
+        // A node that restarted at the same address has a new id; the port is the new one's now.
+        let (mut former, mut heard_last) = (Vec::new(), heard);
+        for (other, known) in &self.known {
+            if known.is_member && other != identity && other.shares_address(identity) {
+                former.push(other.clone());
+                heard_last = heard_last.max(known.heard);
+            }
+        }
         // Whoever lives at the address now answers a probe that was meant for a former life: what was
         // heard of last is the one that lives.
-        let is_former = self.known.iter().any(|(other, known)| {
-            known.is_member
-                && other != identity
-                && (&other.host, other.port) == (&identity.host, identity.port)
-                && known.heard > heard
-        });
-        if is_former {
+        if heard_last > heard {
             self.forget(identity);
             return;
         }
-        // A node that restarted at the same address has a new id; the port is the new one's now.
-        let former: Vec<Identity> = self
-            .known
-            .iter()
-            .filter(|(other, known)| {
-                known.is_member
-                    && *other != identity
-                    && other.host == identity.host
-                    && other.port == identity.port
-            })
-            .map(|(other, _)| other.clone())
-            .collect();
         for other in former {
             self.cut(&other, Status::Cut, now, out);
         }

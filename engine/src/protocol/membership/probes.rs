@@ -133,9 +133,7 @@ impl Membership {
     /// that he is another now, since anybody can send a heartbeat.
     pub(super) fn is_taken(&self, identity: &Identity) -> bool {
         self.known.iter().any(|(other, known)| {
-            known.is_member
-                && known.spoken.incarnation.is_some()
-                && (&other.host, other.port) == (&identity.host, identity.port)
+            known.is_member && known.spoken.incarnation.is_some() && other.shares_address(identity)
         })
     }
 

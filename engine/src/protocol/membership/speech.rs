@@ -144,7 +144,7 @@ impl Membership {
         let first = self.known.iter().find(|(other, known)| {
             known.is_member
                 && known.spoken.boot_id() == Some(boot_id)
-                && (&other.host, other.port) != (&identity.host, identity.port)
+                && !other.shares_address(identity)
         });
         let Some((first, _)) = first else { return false };
         let text = format!(
