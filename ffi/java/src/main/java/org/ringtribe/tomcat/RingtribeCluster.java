@@ -79,10 +79,18 @@ public class RingtribeCluster extends SimpleTcpCluster {
 
     /**
      * @param word what happens to a request whose session could not be copied, where that is waited for:
-     *        log (the default), header or 503
+     *        log (the default), header or 503; may be changed while the cluster runs
+     * @throws IllegalArgumentException the cluster runs and this is no such word; before, the start is refused
      */
     public void setOnReplicationFailure(String word) {
+        FailureAnswer known = FailureAnswer.of(word);
+        if (configured && known == null) {
+            throw new IllegalArgumentException(FailureAnswer.refusal(word, "Cluster"));
+        }
         onReplicationFailure = word;
+        if (configured) {
+            replicationValves().forEach(valve -> valve.answerWith(known));
+        }
     }
 
     public String getOnReplicationFailure() {

@@ -59,11 +59,16 @@ public class RingtribeReplicationValve extends ReplicationValve {
 
     /**
      * @param word what happens to a request whose session could not be copied, where that is waited for:
-     *        log (the default), header or 503; the log has it in any case
+     *        log (the default), header or 503; the log has it in any case; may be changed at any time
+     * @throws IllegalArgumentException the valve runs and this is no such word; before, the start is refused
      */
     public void setOnReplicationFailure(String word) {
         FailureAnswer known = FailureAnswer.of(word);
-        answerError = known == null ? FailureAnswer.refusal(word, "Valve") : null;
+        String refusal = known == null ? FailureAnswer.refusal(word, "Valve") : null;
+        if (refusal != null && getState().isAvailable()) {
+            throw new IllegalArgumentException(refusal);
+        }
+        answerError = refusal;
         if (known != null) {
             answer = known;
             answerGiven = true;

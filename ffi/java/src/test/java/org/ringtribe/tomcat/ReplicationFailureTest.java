@@ -4,14 +4,20 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.lang.management.ManagementFactory;
 import java.net.HttpURLConnection;
 import java.net.URL;
 import java.nio.charset.StandardCharsets;
 
+import javax.management.Attribute;
+import javax.management.MBeanServer;
+import javax.management.ObjectName;
+import javax.management.RuntimeOperationsException;
 import javax.servlet.AsyncContext;
 import javax.servlet.http.HttpServlet;
 import javax.servlet.http.HttpServletRequest;
@@ -58,6 +64,10 @@ class ReplicationFailureTest {
                 response.getWriter().print(new String(new char[20000]).replace('\0', '.'));
             } else if (query.equals("newid")) {
                 request.changeSessionId();
+            } else if (query.equals("redirected")) {
+                response.sendRedirect("elsewhere");
+            } else if (query.equals("logout")) {
+                request.getSession().invalidate();
             }
         }
     }
@@ -75,6 +85,7 @@ class ReplicationFailureTest {
             URL url = new URL("http://127.0.0.1:" + node.port() + "/shop/buy" + query);
             HttpURLConnection connection = (HttpURLConnection) url.openConnection();
             connection.setReadTimeout(30000);
+            connection.setInstanceFollowRedirects(false);
             if (cookie != null) {
                 connection.setRequestProperty("Cookie", cookie);
             }
@@ -179,8 +190,16 @@ class ReplicationFailureTest {
                 counts(4, 2 * late, 1);
                 new Answer(node, "?async", renamed.cookie).isAsTheApplicationAnswered();
                 counts(5, 3 * late, 1);
+
+                // What is sent while the application runs counts as well: others keep the session.
+                told(word, new Answer(node, "?logout", renamed.cookie));
+                counts(6, 3 * late, 1);
+                Answer redirected = new Answer(node, "?redirected", null);
+                assertEquals(word.equals("503") ? 503 : 302, redirected.status);
+                assertEquals(word.equals("header") ? "failed" : null, redirected.failed);
+                counts(7, 3 * late, 1);
                 log = node.log();
-                assertEquals(5, times(log, "is not replicated"), log);
+                assertEquals(7, times(log, "is not replicated"), log);
                 assertEquals(3 * late, times(log, "\"" + word + "\" came too late, the response was on its way"), log);
             }
         }
@@ -212,6 +231,20 @@ class ReplicationFailureTest {
                 new Answer(node, "", null).isAsTheApplicationAnswered();
                 counts(0, 0, 0);
             }
+        }
+    }
+
+    @Test
+    void theWordMayBeChangedWhileTheClusterRuns() throws Exception {
+        MBeanServer server = ManagementFactory.getPlatformMBeanServer();
+        ObjectName bean = new ObjectName(CLUSTER_BEAN);
+        try (OneNode node = node(OneNode.freeUdpPort(), "", "")) {
+            server.setAttribute(bean, new Attribute("onReplicationFailure", "header"));
+            assertEquals("header", OneNode.jmx(VALVE_BEAN, "onReplicationFailure"));
+            Attribute wrong = new Attribute("onReplicationFailure", "never");
+            assertThrows(RuntimeOperationsException.class, () -> server.setAttribute(bean, wrong));
+            assertThrows(RuntimeOperationsException.class, () -> server.setAttribute(new ObjectName(VALVE_BEAN), wrong));
+            assertEquals("header", OneNode.jmx(CLUSTER_BEAN, "onReplicationFailure"));
         }
     }
 }
