@@ -3,6 +3,7 @@ package org.ringtribe.tomcat;
 import java.io.Serializable;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.function.IntPredicate;
 
 import org.apache.catalina.ha.session.SessionMessage;
 import org.apache.catalina.tribes.Channel;
@@ -16,7 +17,7 @@ final class OtherMember implements AutoCloseable, ChannelListener {
     private static final long LONGEST_WAIT_S = 30;
 
     private final RingtribeChannel channel = new RingtribeChannel();
-    private volatile boolean failing;
+    private volatile IntPredicate failing = event -> false;
     private volatile String name;
 
     /** Joins, and returns when the node has it as a member. */
@@ -51,8 +52,9 @@ final class OtherMember implements AutoCloseable, ChannelListener {
         part.settings().give(name, value, "a test");
     }
 
-    void failFromNowOn() {
-        failing = true;
+    /** @param events which SessionMessage.EVT_ fail from now on */
+    void failFor(IntPredicate events) {
+        failing = events;
     }
 
     /** @return as the node knows it */
@@ -67,7 +69,7 @@ final class OtherMember implements AutoCloseable, ChannelListener {
 
     @Override
     public void messageReceived(Serializable message, Member sender) {
-        if (failing) {
+        if (failing.test(((SessionMessage) message).getEventType())) {
             throw new IllegalStateException("told to fail");
         }
     }

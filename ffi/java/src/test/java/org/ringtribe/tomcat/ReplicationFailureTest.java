@@ -24,6 +24,7 @@ import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
 
 import org.apache.catalina.Session;
+import org.apache.catalina.ha.session.SessionMessage;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -64,6 +65,8 @@ class ReplicationFailureTest {
                 response.getWriter().print(new String(new char[20000]).replace('\0', '.'));
             } else if (query.equals("newid")) {
                 request.changeSessionId();
+            } else if (query.equals("huge")) {
+                request.getSession().setAttribute("huge", new byte[200000]);
             } else if (query.equals("redirected")) {
                 response.sendRedirect("elsewhere");
             } else if (query.equals("logout")) {
@@ -164,7 +167,7 @@ class ReplicationFailureTest {
                 counts(0, 0, 1);
                 String before = node.log();
                 assertFalse(before.contains("is not replicated"), before);
-                other.failFromNowOn();
+                other.failFor(event -> true);
 
                 Answer fresh = new Answer(node, "", null);
                 String id = fresh.cookie.substring("JSESSIONID=".length());
@@ -198,8 +201,12 @@ class ReplicationFailureTest {
                 assertEquals(word.equals("503") ? 503 : 302, redirected.status);
                 assertEquals(word.equals("header") ? "failed" : null, redirected.failed);
                 counts(7, 3 * late, 1);
+                // Without its beginning, what follows of a session is of no use to the other one.
+                other.failFor(event -> event == SessionMessage.EVT_SESSION_CREATED);
+                told(word, new Answer(node, "", null));
+                counts(8, 3 * late, 1);
                 log = node.log();
-                assertEquals(7, times(log, "is not replicated"), log);
+                assertEquals(8, times(log, "is not replicated"), log);
                 assertEquals(3 * late, times(log, "\"" + word + "\" came too late, the response was on its way"), log);
             }
         }
@@ -225,11 +232,14 @@ class ReplicationFailureTest {
     @Test
     void whatNobodyWaitsForIsNoFailureOfTheRequest() throws Exception {
         int mcastPort = OneNode.freeUdpPort();
-        try (OneNode node = node(mcastPort, "replicationMode='asynchronous' onReplicationFailure='503'", "")) {
+        try (OneNode node = node(mcastPort, "replicationMode='asynchronous' maxMessageBytes='65536' onReplicationFailure='503'", "")) {
             try (OtherMember other = new OtherMember(node, mcastPort)) {
-                other.failFromNowOn();
+                other.failFor(event -> true);
                 new Answer(node, "", null).isAsTheApplicationAnswered();
+                // This one is refused at once, by the sender itself.
+                new Answer(node, "?huge", null).isAsTheApplicationAnswered();
                 counts(0, 0, 0);
+                assertTrue(node.log().contains("An update of session "), node.log());
             }
         }
     }
