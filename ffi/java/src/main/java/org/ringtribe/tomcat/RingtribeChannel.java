@@ -170,6 +170,14 @@ public class RingtribeChannel extends GroupChannel {
         UniqueId id;
         try {
             id = super.send(destination, msg, effective, handler);
+        } catch (ChannelException e) {
+            // The cluster logs it and goes on; the request that it belongs to must know.
+            Replication request = Replication.current();
+            boolean isAwaited = (effective & Channel.SEND_OPTIONS_ASYNCHRONOUS) == 0;
+            if (request != null && isAwaited && Replication.isOfSession(msg)) {
+                request.failed(RingtribeDeltaSession.hash(((SessionMessage) msg).getSessionID()), e);
+            }
+            throw e;
         } finally {
             sending.end();
         }

@@ -33,6 +33,7 @@ public class RingtribeCluster extends SimpleTcpCluster {
     private boolean configured;
     private boolean optionsGiven;
     private boolean managerGiven;
+    private String onReplicationFailure;
     private String optionsOrigin = "default of RingtribeCluster";
 
     public RingtribeCluster() {
@@ -77,6 +78,55 @@ public class RingtribeCluster extends SimpleTcpCluster {
     }
 
     /**
+     * @param word what happens to a request whose session could not be copied, where that is waited for:
+     *        log (the default), header or 503; may be changed while the cluster runs
+     * @throws IllegalArgumentException the cluster runs and this is no such word; before, the start is refused
+     */
+    public void setOnReplicationFailure(String word) {
+        FailureAnswer known = FailureAnswer.of(word);
+        if (configured && known == null) {
+            throw new IllegalArgumentException(FailureAnswer.refusal(word, "Cluster"));
+        }
+        onReplicationFailure = word;
+        if (configured) {
+            replicationValves().forEach(valve -> valve.answerWith(known));
+        }
+    }
+
+    public String getOnReplicationFailure() {
+        List<RingtribeReplicationValve> valves = replicationValves();
+        if (!valves.isEmpty()) {
+            return valves.get(0).getOnReplicationFailure();
+        }
+        return onReplicationFailure == null ? FailureAnswer.LOG.word() : onReplicationFailure;
+    }
+
+    /** @return requests whose session is not on every member, though that was waited for */
+    public long getReplicationFailures() {
+        return replicationValves().stream().mapToLong(RingtribeReplicationValve::getReplicationFailures).sum();
+    }
+
+    /** @return those of them whose client could not be told as onReplicationFailure says */
+    public long getReplicationFailuresTooLate() {
+        return replicationValves().stream().mapToLong(RingtribeReplicationValve::getReplicationFailuresTooLate).sum();
+    }
+
+    /** @return requests with a session that were served while there was no other member */
+    public long getRequestsWithoutCopy() {
+        return replicationValves().stream().mapToLong(RingtribeReplicationValve::getRequestsWithoutCopy).sum();
+    }
+
+    private List<RingtribeReplicationValve> replicationValves() {
+        List<RingtribeReplicationValve> found = new ArrayList<>();
+        for (Valve valve : getValves()) {
+            if (valve instanceof RingtribeReplicationValve) {
+                found.add((RingtribeReplicationValve) valve);
+            }
+        }
+        return found;
+    }
+
+    /**
      * The words that have no setter.
      *
      * @return true: what is wrong is told at the start
@@ -110,6 +160,7 @@ public class RingtribeCluster extends SimpleTcpCluster {
     /** What the line of effective values says of the cluster and its manager. */
     void report(Configuration report) {
         report.report("channelSendOptions", getChannelSendOptions(), optionsOrigin);
+        report.report(FailureAnswer.ATTRIBUTE, getOnReplicationFailure(), answerOrigin());
         words.report(report);
     }
 
@@ -145,6 +196,7 @@ public class RingtribeCluster extends SimpleTcpCluster {
         }
         words.apply(channel, errors);
         checkFilters(errors);
+        decideAnswer(errors);
         if (!errors.isEmpty()) {
             String text = String.join("; ", errors);
             log.error(text);
@@ -157,9 +209,42 @@ public class RingtribeCluster extends SimpleTcpCluster {
     protected void checkDefaults() {
         if (getValves().length == 0) {
             addValve(new JvmRouteBinderValve());
-            addValve(new RingtribeReplicationValve());
+            RingtribeReplicationValve valve = new RingtribeReplicationValve();
+            if (onReplicationFailure != null) {
+                valve.answerWith(FailureAnswer.of(onReplicationFailure));
+            }
+            addValve(valve);
         }
         super.checkDefaults();
+    }
+
+    private String answerOrigin() {
+        boolean isOfValve = replicationValves().stream().anyMatch(RingtribeReplicationValve::answerGiven);
+        return isOfValve ? "attribute of Valve" : onReplicationFailure == null ? "default" : "attribute of Cluster";
+    }
+
+    /** What this element says of a failure is the valves' to do. */
+    private void decideAnswer(List<String> errors) {
+        if (onReplicationFailure == null) {
+            return;
+        }
+        FailureAnswer decided = FailureAnswer.of(onReplicationFailure);
+        if (decided == null) {
+            errors.add(FailureAnswer.refusal(onReplicationFailure, "Cluster"));
+            return;
+        }
+        Settings.Given here = new Settings.Given(FailureAnswer.ATTRIBUTE, decided.word(), "Cluster", false);
+        for (RingtribeReplicationValve valve : replicationValves()) {
+            if (valve.answerGiven() && !valve.getOnReplicationFailure().equals(decided.word())) {
+                errors.add(Settings.contradiction(here, new Settings.Given(FailureAnswer.ATTRIBUTE,
+                        valve.getOnReplicationFailure(), "Valve", false)));
+            }
+            valve.answerWith(decided);
+        }
+        if (getValves().length > 0 && replicationValves().isEmpty() && decided != FailureAnswer.LOG) {
+            errors.add(here + " is refused: no Valve of this Cluster can do it; take "
+                    + RingtribeReplicationValve.class.getName() + " in the place of " + ReplicationValve.class.getName());
+        }
     }
 
     private void checkFilters(List<String> errors) {

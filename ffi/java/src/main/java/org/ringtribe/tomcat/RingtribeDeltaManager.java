@@ -107,6 +107,10 @@ public class RingtribeDeltaManager extends DeltaManager {
                     session.setLast(outcome);
                     submit(cluster, members, message, options, outcome);
                 } else {
+                    if (members.length == 0 && Replication.current() != null) {
+                        // The last one went just now.
+                        Replication.current().noMember();
+                    }
                     // What this request changed may be on its way with the difference of another one.
                     outcome = session.pending();
                 }
@@ -115,10 +119,10 @@ public class RingtribeDeltaManager extends DeltaManager {
                 outcome.await();
             }
         } catch (ChannelException e) {
-            failed(session, e);
+            failed(session, e, options);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
-            failed(session, e);
+            failed(session, e, options);
         }
         return null;
     }
@@ -143,10 +147,15 @@ public class RingtribeDeltaManager extends DeltaManager {
         }
     }
 
-    private void failed(RingtribeDeltaSession session, Exception e) {
+    private void failed(RingtribeDeltaSession session, Exception e, int options) {
         failedReplications.incrementAndGet();
-        log.error("An update of session " + session.hash() + " of " + getName() + " is not on every member: "
-                + e.getMessage(), e);
+        Replication request = Replication.current();
+        if (request != null && (options & Channel.SEND_OPTIONS_ASYNCHRONOUS) == 0) {
+            // The valve has one line for all that its request lost, and answers as it is told to.
+            request.failed(session.hash(), e);
+            return;
+        }
+        log.error("An update of session " + session.hash() + " of " + getName() + " is not " + Replication.why(e));
     }
 
     /** {@inheritDoc} One that cannot be written, or is changed just now, is left out; stock sends none then. */

@@ -72,7 +72,11 @@ public class RingtribeDeltaSession extends DeltaSession {
 
     /** @return its id for a log, where the id itself would be a key to the session */
     String hash() {
-        String id = getIdInternal();
+        return hash(getIdInternal());
+    }
+
+    /** @return a session's id as a log may have it */
+    static String hash(String id) {
         return id == null ? "?" : hex(digest().digest(id.getBytes(java.nio.charset.StandardCharsets.UTF_8)));
     }
 

@@ -315,7 +315,7 @@ public class RingtribeTransport extends PooledParallelSender
             // Alive, but the application failed: not to be suspected.
             cause = new RemoteProcessException(Status.text(status));
         } else {
-            cause = new ChannelException(member.getName() + ": " + Status.text(status));
+            cause = new NotDelivered(member.getName() + ": " + Status.text(status));
             if (state.isSuspect()) {
                 state.setFailing();
             } else {

@@ -48,6 +48,9 @@ class BadConfigurationTest {
             "managerClassName='org.example.None' | managerClassName=\"org.example.None\" | there is no such class",
             "tcpListenPort='4002' receiver.port='4003' | tcpListenPort=\"4002\" of Cluster | contradict each other",
             "replicationMode='pooled' channelSendOptions='8' | channelSendOptions=\"8\" | contradict each other",
+            "onReplicationFailure='heder' | onReplicationFailure=\"heder\" of Cluster | did you mean header?",
+            "onReplicationFailure='502'   | one of log, header, 503   | did you mean 503?",
+            "onReplicationFailur='503'    | onReplicationFailur=\"503\" | did you mean onReplicationFailure?",
             "config='conf/none.xml'       | config=\"conf/none.xml\"  | relative to catalina.base",
     })
     void onTheOneElement(String attributes, String first, String second) throws Exception {
@@ -83,6 +86,18 @@ class BadConfigurationTest {
     void aFilterThatIsNoRegularExpression() throws Exception {
         refused(OPEN + "><Valve className='org.ringtribe.tomcat.RingtribeReplicationValve' filter='*.gif'/></Cluster>",
                 "filter=\"*.gif\"", "no regular expression", ".*\\.gif|.*\\.js");
+    }
+
+    @Test
+    void whatHappensOnAFailureSaidTwiceOrToAValveThatCannot() throws Exception {
+        String valve = "<Valve className='org.ringtribe.tomcat.RingtribeReplicationValve' onReplicationFailure=";
+        refused(OPEN + "onReplicationFailure='503'>" + valve + "'header'/></Cluster>",
+                "onReplicationFailure=\"503\" of Cluster and onReplicationFailure=\"header\" of Valve contradict each other");
+        refused(OPEN + "onReplicationFailure='503'><Valve className='org.apache.catalina.ha.tcp.ReplicationValve'/></Cluster>",
+                "onReplicationFailure=\"503\" of Cluster is refused", "take org.ringtribe.tomcat.RingtribeReplicationValve");
+        // Stock's cluster asks its valves nothing: the valve itself does not start.
+        refused("<Cluster className='org.apache.catalina.ha.tcp.SimpleTcpCluster'>" + valve + "'header, 503'/></Cluster>",
+                "onReplicationFailure=\"header, 503\" of Valve is refused", "one of log, header, 503");
     }
 
     @Test

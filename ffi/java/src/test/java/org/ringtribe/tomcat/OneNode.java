@@ -22,7 +22,7 @@ import org.apache.catalina.LifecycleException;
 import org.apache.catalina.ha.tcp.SimpleTcpCluster;
 import org.apache.catalina.startup.Catalina;
 
-/** A Tomcat without connectors in this JVM, from a server.xml with one Cluster element. */
+/** A Tomcat in this JVM, from a server.xml with one Cluster element; without connectors unless a test gives some. */
 final class OneNode implements AutoCloseable {
 
     private final Logger logger = Logger.getLogger("org.ringtribe");
@@ -67,9 +67,14 @@ final class OneNode implements AutoCloseable {
 
     /** @param cluster the element; @MCAST@ and @TCP@ in it become free ports */
     OneNode(String cluster) throws IOException {
+        this(cluster, "");
+    }
+
+    /** @param connectors elements that stand before the Engine */
+    OneNode(String cluster, String connectors) throws IOException {
         Files.createDirectories(BASE.resolve("temp"));
         Files.createDirectories(BASE.resolve("webapps/plain/WEB-INF"));
-        String xml = "<Server port='-1'><Service name='Catalina'><Engine name='Catalina' defaultHost='localhost'>"
+        String xml = "<Server port='-1'><Service name='Catalina'>" + connectors + "<Engine name='Catalina' defaultHost='localhost'>"
                 + cluster.replace("@MCAST@", String.valueOf(freeUdpPort())).replace("@TCP@", String.valueOf(freePort()))
                 + "<Host name='localhost' appBase='webapps' unpackWARs='false'/></Engine></Service></Server>";
         write("server.xml", xml);
@@ -120,6 +125,11 @@ final class OneNode implements AutoCloseable {
     Context context(String host, String path) {
         Container found = catalina.getServer().findServices()[0].getContainer().findChild(host).findChild(path);
         return (Context) found;
+    }
+
+    /** @return of the first connector */
+    int port() {
+        return catalina.getServer().findServices()[0].findConnectors()[0].getLocalPort();
     }
 
     RingtribeChannel channel() {
