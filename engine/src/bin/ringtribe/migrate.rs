@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ringtribe::server_xml::migrate::{Line, Migrated, Row, Surroundings, migrate};
-use ringtribe::server_xml::text_of;
+use ringtribe::server_xml::{ServerXmlError, text_of};
 use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::{Value, json};
 
@@ -37,7 +37,11 @@ const MAX_CELL_CHARS: usize = 84;
 /// A sentence that names the file, the line, what is wrong and what to do.
 pub(crate) fn migrated(options: &Migrate) -> Result<Migrated, String> {
     let name = options.file.display();
-    let text = text_of(&options.file).map_err(|error| format!("{name}: {error}"))?;
+    let text = text_of(&options.file).map_err(|error| match error {
+        // It names the file itself.
+        ServerXmlError::Unreadable { .. } => error.to_string(),
+        _ => format!("{name}: {error}"),
+    })?;
     let machine = Machine { base: base_of(&options.file) };
     let migrated =
         migrate(&text, options.to, &machine).map_err(|error| format!("{name}: {error}"))?;

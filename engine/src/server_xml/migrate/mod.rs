@@ -184,17 +184,19 @@ impl Migration<'_, '_> {
 
     fn element(&mut self, node: Node<'_, '_>) -> Result<(), MigrateError> {
         let name = node.tag_name().name();
+        let has_class = matches!(
+            name,
+            "Listener" | "Valve" | "Realm" | "Deployer" | "ClusterListener" | "Manager"
+        );
+        if has_class && !self.class(node) {
+            return Ok(());
+        }
         match name {
             "Cluster" if is_below_container(node) => self.cluster(node)?,
             "Connector" => self.connector(node)?,
             "Logger" => {
                 self.remove(node, "gone since 5.5: conf/logging.properties says what is logged");
                 return Ok(());
-            }
-            "Listener" | "Valve" | "Realm" | "Deployer" | "ClusterListener" | "Manager" => {
-                if !self.class(node) {
-                    return Ok(());
-                }
             }
             _ => {}
         }
