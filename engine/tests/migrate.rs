@@ -474,6 +474,81 @@ fn applications_that_are_not_copied_are_named() {
     assert_eq!(alone.rows, [], "without a cluster nobody expects copies");
 }
 
+const JAVA_WORDS: &str =
+    include_str!("../../ffi/java/src/main/java/org/ringtribe/tomcat/Words.java");
+const JAVA_CLASSES: &str =
+    include_str!("../../ffi/java/src/main/java/org/ringtribe/tomcat/OldClasses.java");
+
+/// The strings of a piece of Java.
+fn strings(java: &str) -> impl Iterator<Item = &str> {
+    java.split('"').skip(1).step_by(2)
+}
+
+#[test]
+fn the_words_are_those_that_the_cluster_element_takes() {
+    let not_on_cluster = JAVA_WORDS.split("NOT_ON_CLUSTER = ").nth(1).expect("the set");
+    let not_on_cluster: Vec<&str> =
+        strings(not_on_cluster.split(';').next().expect("its end")).collect();
+    let mut words_count = 0;
+    for part in ["Membership", "Receiver", "Sender"] {
+        let start = format!("new Words(\"{part}\")");
+        let words = JAVA_WORDS.split(start.as_str()).nth(1).expect(part);
+        let words = words.split(";\n").next().expect("its end");
+        let steps = words.split("\n            .").skip(1);
+        for (step, name) in steps.flat_map(|step| strings(step).map(move |name| (step, name))) {
+            // Reasons are sentences.
+            if name.contains(' ') {
+                continue;
+            }
+            let out = migrated(
+                &host(&format!("<Cluster>\n<{part} {name}=\"1\"/></Cluster>")),
+                Line::V10_1,
+            );
+            let row = row(&out, &format!("<{part}> {name}="));
+            if step.starts_with("without") {
+                assert!(row.is.is_none() && row.why.contains("without effect"), "{row:?}");
+            } else {
+                let prefix = if not_on_cluster.contains(&name) {
+                    format!("{}.", part.to_lowercase())
+                } else {
+                    String::new()
+                };
+                let is = format!("<Cluster> {prefix}{name}=\"1\"");
+                assert_eq!(row.is.as_ref(), Some(&is), "{part}");
+            }
+            words_count += 1;
+        }
+    }
+    assert!(words_count > 60, "{words_count} words are read of {}", JAVA_WORDS.len());
+}
+
+#[test]
+fn the_classes_are_those_that_the_config_file_gets() {
+    let mut classes_count = 0;
+    for line in JAVA_CLASSES.lines().filter(|line| line.contains("TODAY.put(OLD")) {
+        let mut names = strings(line);
+        let old = format!("org.apache.catalina.cluster.{}", names.next().expect("the old name"));
+        let today = match names.next() {
+            Some(name) => format!("org.apache.catalina.ha.{name}"),
+            None if line.contains("ManagerWords.standard()") => {
+                "org.ringtribe.tomcat.RingtribeDeltaManager".to_owned()
+            }
+            None => {
+                let class = line.split(", ").nth(1).and_then(|rest| rest.split(".class").next());
+                format!("org.ringtribe.tomcat.{}", class.expect("a class"))
+            }
+        };
+        if ["Cluster", "Membership", "Receiver", "Sender"].iter().any(|part| today.ends_with(part))
+        {
+            continue;
+        }
+        let out = migrated(&host(&format!("<Valve className=\"{old}\"/>")), Line::V9_0);
+        assert!(out.text.contains(&format!("className=\"{today}\"")), "{old}: {}", out.text);
+        classes_count += 1;
+    }
+    assert_eq!(classes_count, 7);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
