@@ -411,7 +411,7 @@ fn other_things_that_are_gone() {
     let text = host(concat!(
         "<Valve className=\"org.apache.catalina.valves.FastCommonAccessLogValve\" pattern=\"common\"/>\n",
         "<Logger className=\"org.apache.catalina.logger.FileLogger\"/>\n",
-        "<Valve className=\"org.apache.catalina.valves.RemoteAddrValve\" allow=\"127.0.0.1,10.*\"/>\n",
+        "<Valve className=\"org.apache.catalina.valves.RemoteAddrValve\" allow=\"127.0.0.1,10.*,&amp;&lt;\"/>\n",
         "<Realm className=\"org.apache.catalina.realm.JDBCRealm\" debug=\"9\"/>"
     ));
     for to in LINES {
@@ -422,7 +422,7 @@ fn other_things_that_are_gone() {
         assert_eq!(row(&out, "FastCommon").line, 5);
         assert!(!out.text.contains("Logger"));
         assert_eq!(row(&out, "FileLogger").is, None);
-        assert!(out.text.contains("allow=\"127.0.0.1|10.*\""));
+        assert!(out.text.contains("allow=\"127.0.0.1|10.*|&amp;&lt;\""));
         assert_eq!(row(&out, "debug=\"9\"").is, None);
         let realm = out.rows.iter().any(|row| row.why.contains("DataSourceRealm"));
         assert_eq!(realm, to != Line::V9_0, "9.0 has it yet");
