@@ -44,6 +44,13 @@ pub enum ServerXmlError {
         /// Line of the second.
         second_line: u32,
     },
+    /// Its first element is another one.
+    NotServer {
+        /// The element.
+        element: String,
+        /// Its line.
+        line: u32,
+    },
     /// A value is refused.
     Value {
         /// The attribute, its value and the remedy.
@@ -102,6 +109,10 @@ impl fmt::Display for ServerXmlError {
                 f,
                 "server.xml has two <Cluster> elements, at line {first_line} and at line \
                  {second_line}; a node is in one cluster, take one out"
+            ),
+            Self::NotServer { element, line } => write!(
+                f,
+                "server.xml begins with <{element}> at line {line}; give a file with a <Server>"
             ),
             Self::Value { error, line, element } => {
                 write!(f, "server.xml, line {line}, {element}: {error}")

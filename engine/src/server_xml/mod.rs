@@ -8,6 +8,7 @@
 
 mod error;
 mod known;
+pub mod migrate;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -90,6 +91,14 @@ pub fn load_with(
     properties: &BTreeMap<String, String>,
     config: &mut Config,
 ) -> Result<Summary, ServerXmlError> {
+    read_with(&text_of(path)?, properties, config)
+}
+
+/// The text of the file at `path`, of at most [`MAX_FILE_BYTES`].
+///
+/// # Errors
+/// A file that cannot be read, is longer, or is not UTF-8.
+pub fn text_of(path: &Path) -> Result<String, ServerXmlError> {
     use std::io::Read as _;
     let unreadable = |error| ServerXmlError::Unreadable { path: path.to_owned(), error };
     let file = std::fs::File::open(path).map_err(unreadable)?;
@@ -99,9 +108,8 @@ pub fn load_with(
     if bytes.len() > MAX_FILE_BYTES {
         return Err(ServerXmlError::TooLong { bytes: bytes.len() });
     }
-    let text = String::from_utf8(bytes)
-        .map_err(|error| ServerXmlError::NotUtf8 { offset: error.utf8_error().valid_up_to() });
-    read_with(&text?, properties, config)
+    String::from_utf8(bytes)
+        .map_err(|error| ServerXmlError::NotUtf8 { offset: error.utf8_error().valid_up_to() })
 }
 
 /// Reads a server.xml without placeholders; see [`read_with`].
@@ -122,18 +130,7 @@ pub fn read_with(
     properties: &BTreeMap<String, String>,
     config: &mut Config,
 ) -> Result<Summary, ServerXmlError> {
-    if text.len() > MAX_FILE_BYTES {
-        return Err(ServerXmlError::TooLong { bytes: text.len() });
-    }
-    // A document type could define entities that grow without end, or name other files.
-    let options = roxmltree::ParsingOptions {
-        allow_dtd: false,
-        nodes_limit: NODES_LIMIT_COUNT,
-        ..roxmltree::ParsingOptions::default()
-    };
-    // Files of Windows editors begin with a mark of their encoding.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let document = Document::parse_with_options(text, options).map_err(ServerXmlError::xml)?;
+    let document = parsed(text)?;
     let mut clusters = document.descendants().filter(|node| {
         let below = |parent: Node<'_, '_>| matches!(parent.tag_name().name(), "Engine" | "Host");
         node.has_tag_name("Cluster") && node.parent_element().is_some_and(below)
@@ -154,6 +151,24 @@ pub fn read_with(
     reader.cluster(cluster)?;
     *config = reader.config;
     Ok(reader.summary)
+}
+
+/// Files of Windows editors begin with a mark of their encoding.
+const MARK: char = '\u{feff}';
+
+/// The document, within its bounds; ranges count from behind the mark of the encoding.
+fn parsed(text: &str) -> Result<Document<'_>, ServerXmlError> {
+    if text.len() > MAX_FILE_BYTES {
+        return Err(ServerXmlError::TooLong { bytes: text.len() });
+    }
+    // A document type could define entities that grow without end, or name other files.
+    let options = roxmltree::ParsingOptions {
+        allow_dtd: false,
+        nodes_limit: NODES_LIMIT_COUNT,
+        ..roxmltree::ParsingOptions::default()
+    };
+    let text = text.strip_prefix(MARK).unwrap_or(text);
+    Document::parse_with_options(text, options).map_err(ServerXmlError::xml)
 }
 
 fn line_of(node: Node<'_, '_>) -> u32 {

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use lexopt::{Arg, Parser};
 use ringtribe::config::nearest;
+use ringtribe::server_xml::migrate::Line;
 
+use crate::migrate::Migrate;
 use crate::settings::Request;
 
 /// What is asked for.
@@ -17,6 +19,7 @@ pub(crate) enum Command {
     Demo(Demo),
     DemoMember(DemoMember),
     Doctor { request: Request, members_count: u64, json: bool },
+    Migrate(Migrate),
 }
 
 /// Options of the demo.
@@ -38,7 +41,7 @@ pub(crate) struct DemoMember {
     pub(crate) drop_replication: bool,
 }
 
-const COMMANDS: [&str; 3] = ["node", "demo", "doctor"];
+const COMMANDS: [&str; 4] = ["node", "demo", "doctor", "migrate"];
 const MAX_MESSAGES_COUNT: u64 = 10_000_000;
 const MAX_SIZE_BYTES: u64 = 16 << 20;
 const MAX_DEMO_MEMBERS_COUNT: u64 = 9;
@@ -67,6 +70,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Command, String> {
         "node" => node(&mut parser),
         "demo" => demo(&mut parser),
         "doctor" => doctor(&mut parser),
+        "migrate" => migrate(&mut parser),
         "demo-member" => demo_member(&mut parser),
         other => Err(unknown(other, COMMANDS.into_iter())),
     }
@@ -161,6 +165,42 @@ fn doctor(parser: &mut Parser) -> Result<Command, String> {
         Ok(true)
     })?;
     Ok(if help { Command::Help } else { Command::Doctor { request, members_count, json } })
+}
+
+fn migrate(parser: &mut Parser) -> Result<Command, String> {
+    let (mut file, mut to, mut output, mut json) = (None, None, None, false);
+    let known = ["--to", "--output", "--json"];
+    let help = each_option(parser, &known, |option, parser| {
+        match option {
+            "--json" => json = true,
+            "--to" => {
+                let name = text(parser, option, "9.0, 10.1 or 11.0")?;
+                let line = Line::named(&name);
+                let line = line.ok_or_else(|| {
+                    format!("--to {name} is refused: give a line of Tomcat, 9.0, 10.1 or 11.0")
+                })?;
+                to = Some(line);
+            }
+            "--output" => {
+                let path =
+                    parser.value().map_err(|_| format!("{option} needs a file behind it"))?;
+                output = Some(path.into());
+            }
+            given if !given.starts_with('-') => {
+                if file.replace(given.into()).is_some() {
+                    return Err(format!("{given} is a second file; give one server.xml"));
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    if help {
+        return Ok(Command::Help);
+    }
+    let file = file.ok_or("migrate needs a server.xml: ringtribe migrate FILE --to 10.1")?;
+    let to = to.ok_or("migrate needs the line of Tomcat to migrate to: --to 9.0, 10.1 or 11.0")?;
+    Ok(Command::Migrate(Migrate { file, to, output, json }))
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the ranges fit the fields")]

@@ -1,4 +1,5 @@
-//! `ringtribe`: runs a member, shows what replication does, and says what a machine offers.
+//! `ringtribe`: runs a member, shows what replication does, says what a machine offers, and migrates
+//! a server.xml.
 
 mod arguments;
 mod demo;
@@ -8,6 +9,7 @@ mod demo_peers;
 mod doctor;
 mod findings;
 mod member;
+mod migrate;
 mod node;
 mod output;
 mod settings;
@@ -45,6 +47,12 @@ ringtribe doctor [--server-xml FILE] [--set NAME=VALUE]... [--members N] [--json
     status 0 if a node can run here.
     --members N       nodes that the cluster will have (4), for limits that grow with them
 
+ringtribe migrate FILE --to 9.0|10.1|11.0 [--output FILE] [--json]
+    Makes of a server.xml of Tomcat 5.5 one for this line of Tomcat, with Ringtribe's Cluster, and
+    prints a table of what changed: line, was, is, why. Comments and all else stay as they are.
+    --output FILE     a new file; without, the server.xml goes to standard output, the table to
+                      standard error
+
 --server-xml FILE     reads the Cluster element of Tomcat's server.xml
 --set NAME=VALUE      an attribute by its Tomcat name, over the file: --set tcpListenPort=4002
 --json                for programs: node prints an object a line, the others one object
@@ -68,6 +76,10 @@ fn main() -> ExitCode {
         },
         Command::Doctor { request, members_count, json } => match request.settings() {
             Ok(settings) => doctor::run(&settings, members_count, json),
+            Err(text) => return refused(&text),
+        },
+        Command::Migrate(options) => match migrate::migrated(&options) {
+            Ok(migrated) => migrate::print(&options, &migrated),
             Err(text) => return refused(&text),
         },
         Command::Demo(options) => demo::run(&options),
