@@ -267,11 +267,12 @@ impl Lane {
                 queued.end(Status::Refused, shared);
             }
         }
-        self.back_off(0, io);
+        self.back_off(0, shared, io);
     }
 
-    fn back_off(&mut self, at_least_ms: u64, io: &impl Io) {
-        let pause_ms = back_off::pause_ms(self.failures_count).max(at_least_ms);
+    fn back_off(&mut self, at_least_ms: u64, shared: &Shared, io: &impl Io) {
+        let ack_timeout_ms = shared.bounds.ack_timeout_ms;
+        let pause_ms = back_off::pause_ms(self.failures_count, ack_timeout_ms).max(at_least_ms);
         self.failures_count += 1;
         self.state = State::BackOff { until: io.now().plus_ms(pause_ms) };
     }
@@ -491,12 +492,12 @@ impl Lane {
             shared.gap(self.member, false, unconfirmed_count);
         }
         if std::mem::take(&mut self.unsettled) {
-            self.back_off(if planted!(shared, NoSettling) { 0 } else { SETTLE_MS }, io);
+            self.back_off(if planted!(shared, NoSettling) { 0 } else { SETTLE_MS }, shared, io);
         } else if self.failures_count == 0 {
             self.failures_count = 1;
             self.state = State::Idle;
         } else {
-            self.back_off(0, io);
+            self.back_off(0, shared, io);
         }
         Ask::Pump
     }

@@ -285,7 +285,7 @@ impl WorkerCore {
                         .map_or(Ask::Nothing, |found| found.closed(conn, &self.shared, io));
                     self.ask(ask, member, lane);
                 } else if let Some(found) = peer.own(lane) {
-                    found.closed(conn, io);
+                    found.closed(conn, &self.shared, io);
                     self.to_pump.push((member, lane));
                 }
             }

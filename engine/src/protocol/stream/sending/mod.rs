@@ -302,7 +302,9 @@ impl SendStream {
             let evidence =
                 if error.is_refused() { Evidence::Refused } else { Evidence::ConnectionLost };
             io.report(self.entry.id, evidence);
-            self.state = State::BackOff { until: self.back_off.next(io.now()) };
+            self.state = State::BackOff {
+                until: self.back_off.next(shared.bounds.ack_timeout_ms, io.now()),
+            };
         }
     }
 
@@ -348,7 +350,7 @@ impl SendStream {
     }
 
     /// The kernel holds nothing of the connection any more.
-    pub(crate) fn closed(&mut self, conn: ConnId, io: &mut impl Io) {
+    pub(crate) fn closed(&mut self, conn: ConnId, shared: &Shared, io: &mut impl Io) {
         if self.state != (State::Closing { conn }) {
             return;
         }
@@ -357,7 +359,7 @@ impl SendStream {
         self.control.clear();
         self.pieces.clear();
         self.next_echo = None;
-        self.state = match self.back_off.after_loss(io.now()) {
+        self.state = match self.back_off.after_loss(shared.bounds.ack_timeout_ms, io.now()) {
             Some(until) => State::BackOff { until },
             None => State::Idle,
         };
