@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use crate::directory::MemberEntry;
 use crate::event::Event;
 use crate::ids::{BootId, Epoch, MemberId};
+use crate::order::Order;
 use crate::shared::{Shared, count, planted};
 use crate::sync::Mutex;
 
@@ -84,7 +85,8 @@ impl Shared {
     }
 
     /// An incarnation begins an epoch after an earlier one ended: told once, whichever of its
-    /// streams says it first.
+    /// streams says it first. Each worker ends what it holds of the earlier one: a stream of which the
+    /// sender has nothing to send says nothing itself.
     pub(crate) fn epoch_after_cut(&self, boot_id: BootId, epoch: Epoch) {
         if planted!(self, GapNotRaised) {
             return;
@@ -101,6 +103,9 @@ impl Shared {
             *known = epoch;
         }
         self.gap_from(boot_id, 0);
+        for worker in 0..self.bounds.worker_count {
+            self.orders().push(worker, Order::Epoch { boot_id, epoch });
+        }
     }
 
     /// An incarnation is a member now: what was missed of it before is told.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::budget::BudgetToken;
 use crate::directory::MemberEntry;
-use crate::ids::MemberId;
+use crate::ids::{BootId, Epoch, MemberId};
 use crate::io::ConnId;
 use crate::message::{Message, PerMember};
 use crate::status::Status;
@@ -55,6 +55,13 @@ pub enum Order {
     Outcomes {
         /// The stream.
         stream: u64,
+    },
+    /// A member began an epoch after a cut: what its other streams hold of an earlier one ends.
+    Epoch {
+        /// The member's incarnation.
+        boot_id: BootId,
+        /// The epoch that it begins.
+        epoch: Epoch,
     },
     /// A message in several frames has its room.
     Granted {

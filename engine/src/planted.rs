@@ -69,6 +69,10 @@ bugs! {
     BarrierEarly,
     /// A stream that gets no credit goes on waiting.
     StallUnnoticed,
+    /// A worker of which one stream gets no credit sends nothing to anybody.
+    StallHoldsAll,
+    /// The listeners of one key's messages begin in order and run side by side.
+    ListenersOverlap,
 }
 
 /// Whether a bug is planted; never without the feature.

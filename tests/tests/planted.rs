@@ -39,6 +39,7 @@ const BARRIER: &str = "a member that joins has what was sent before its barrier"
 const BOUNDS: &str = "queues stay inside their bounds";
 const BUDGET: &str = "what is queued gives its budget back exactly once";
 const COMPLETES: &str = "every message completes, or fails by name";
+const COPIES: &str = "nothing acknowledged is lost while a copy lives";
 const DROPPED: &str = "a reachable member is not dropped";
 const GAP: &str = "what a living member missed is told on both sides";
 const HEALS: &str = "after the faults heal everyone sees everyone";
@@ -151,6 +152,29 @@ const CASES: &[Case] = &[
         BARRIER,
         20,
         &[("newcomers", 500), ("slow_listener", 1_000), ("pollers", 2), ("ack_timeout_ms", 2_500)],
+    ),
+    case(
+        Planted::ListenersOverlap,
+        COPIES,
+        20,
+        &[("keys", 1), ("pollers", 4), ("slow_listener", 300), ("long_bytes", 3_000), ("max_message_bytes", 3_000)],
+    ),
+    case(
+        Planted::StallHoldsAll,
+        STALLED,
+        20,
+        &[
+            ("hang", 60),
+            ("pollers", 4),
+            ("long", 0),
+            ("requests", 0),
+            ("waiting_listeners", 0),
+            ("max_receive_bytes", 200_000),
+            ("submit_gap_us", 10_000),
+            ("workers", 1),
+            ("ack_timeout_ms", 2_500),
+            ("storm_ms", 6_000),
+        ],
     ),
     case(
         Planted::StallUnnoticed,

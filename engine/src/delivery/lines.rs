@@ -59,6 +59,8 @@ pub(super) struct State {
     pub(super) lines: BTreeMap<LineId, Line>,
     /// Lines that wait for others.
     pub(super) waiting_lines_count: usize,
+    /// Of streams whose sender spoke Tribes before: the undelivered lines that theirs come after.
+    pub(super) streams_after: BTreeMap<u64, BTreeSet<LineId>>,
     /// Queues of lines that went, to be used again.
     pub(super) spare: Vec<VecDeque<Place>>,
     pub(super) ready: VecDeque<Ready>,
@@ -86,13 +88,26 @@ impl State {
         }
     }
 
+    /// Those of some lines that are not drained.
+    pub(super) fn undrained(&self, lines: impl IntoIterator<Item = LineId>) -> BTreeSet<LineId> {
+        let is_undrained =
+            |id: &LineId| self.lines.get(id).is_some_and(|line| !line.is_drained());
+        lines.into_iter().filter(is_undrained).collect()
+    }
+
     /// Adds to a line; returns how many lines became ready.
     pub(super) fn add(&mut self, id: LineId, place: Place) -> usize {
         let (spare, withheld) = (&mut self.spare, &self.withheld_until);
-        let line = self.lines.entry(id).or_insert_with(|| Line {
-            queue: spare.pop().unwrap_or_default(),
-            withheld: withheld.contains_key(&id.owner),
-            ..Line::default()
+        let (streams_after, waiting) = (&self.streams_after, &mut self.waiting_lines_count);
+        let line = self.lines.entry(id).or_insert_with(|| {
+            let after = streams_after.get(&id.owner).cloned().unwrap_or_default();
+            *waiting += usize::from(!after.is_empty());
+            Line {
+                queue: spare.pop().unwrap_or_default(),
+                withheld: withheld.contains_key(&id.owner),
+                after,
+                ..Line::default()
+            }
         });
         line.queue.push_back(place);
         if !line.may_become_ready() {

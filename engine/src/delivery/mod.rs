@@ -264,12 +264,18 @@ impl DeliveryQueue {
     /// Opens a line that is not delivered from before the lines `after` are drained.
     pub fn open_line(&self, line: LineId, after: impl IntoIterator<Item = LineId>) {
         let mut state = self.state();
-        let after: BTreeSet<LineId> = after
-            .into_iter()
-            .filter(|other| state.lines.get(other).is_some_and(|other| !other.is_drained()))
-            .collect();
+        let after = state.undrained(after);
         state.waiting_lines_count += usize::from(!after.is_empty());
         state.lines.insert(line, Line { after, ..Line::default() });
+    }
+
+    /// A stream begins: its lines are not delivered from before the lines `after` are drained.
+    pub fn begin_stream(&self, stream: u64, after: impl IntoIterator<Item = LineId>) {
+        let mut state = self.state();
+        let after = state.undrained(after);
+        if !after.is_empty() {
+            state.streams_after.insert(stream, after);
+        }
     }
 
     /// Says whether the connection of a line may still hold something unread: lines that come
@@ -612,6 +618,10 @@ impl DeliveryQueue {
             {
                 state.spare.push(line.queue);
             }
+            state.streams_after.retain(|_, after| {
+                after.remove(&id);
+                !after.is_empty()
+            });
             if state.waiting_lines_count > 0 {
                 for (other_id, other) in &mut state.lines {
                     let waited = other.after.remove(&id);

@@ -590,6 +590,13 @@ impl Lines {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// The lines of a sender that begins to speak the own format.
+    pub(crate) fn of(&self, sender: [u8; 16]) -> Vec<LineId> {
+        let state = self.state();
+        let of_sender = state.iter().filter(|known| known.sender == Some(sender));
+        of_sender.map(|known| line_of(known.line)).collect()
+    }
+
     /// Notes a line; returns the sender's lines whose connections have ended, or may have.
     fn open(&self, sender: Option<[u8; 16]>, line: u64) -> Vec<u64> {
         let mut state = self.state();

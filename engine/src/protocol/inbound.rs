@@ -72,6 +72,10 @@ impl Inbound {
                 self.make_room(shared, now);
                 let number = crew.accepted_number.fetch_add(1, Ordering::Relaxed);
                 let stream = ReceiveStream::new(number, worker, hello, peer);
+                if !planted!(shared, NotHeld) {
+                    // What it sent in Tribes and gave up may still wait here for its listener.
+                    shared.deliveries.begin_stream(number, crew.lines.of(hello.tribes_id));
+                }
                 self.by_number.insert(number, stream);
                 self.by_name.insert(name, number);
                 number
@@ -83,6 +87,30 @@ impl Inbound {
         let stream = self.by_number.get_mut(&number);
         let former = stream.and_then(|stream| stream.attach(conn, hello, peer, shared));
         Ok(Taken { number, former: former.filter(|former| *former != conn) })
+    }
+
+    /// An incarnation began an epoch: its streams that hold something of an earlier one end that.
+    /// Returns those that have a connection, which is to be closed, its bytes unread.
+    pub(super) fn epoch_begins(
+        &mut self,
+        boot_id: BootId,
+        epoch: Epoch,
+        shared: &Shared,
+        now: Instant,
+    ) -> Vec<(u64, ConnId)> {
+        let streams = self.by_name.range((boot_id, 0)..=(boot_id, u16::MAX));
+        let numbers: Vec<u64> = streams.map(|(_, number)| *number).collect();
+        let mut former = Vec::new();
+        for number in numbers {
+            let Some(stream) = self.by_number.get_mut(&number) else { continue };
+            if stream.epoch_begins(epoch, shared)
+                && let Some(conn) = stream.conn
+            {
+                stream.detach(now);
+                former.push((number, conn));
+            }
+        }
+        former
     }
 
     /// Forgets streams of senders that went long ago, and the longest idle one if there are too

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ringtribe_wire::tribes::{Frame, Step, decode_frame};
+use ringtribe_wire::tribes::{Frame, Step, decode_frame, options};
 
 use crate::budget::BudgetToken;
 use crate::ids::{Instant, MemberId};
@@ -92,8 +92,8 @@ pub(crate) struct Lane {
     /// Messages written on this connection that no later acknowledgement confirmed.
     unconfirmed_count: u64,
     /// Whether messages were written on this connection that may still wait for their listener:
-    /// only the acknowledgement of an applied message tells that all before it are done, and one
-    /// that is given up is not.
+    /// only the acknowledgement of an applied message that is delivered in order tells that all such
+    /// before it are done, and one that is given up is not.
     unsettled: bool,
     opened: Instant,
     /// The earliest deadline that the worker has on its heap for this lane.
@@ -157,7 +157,9 @@ impl Lane {
                 self.state = State::Finishing { conn, until };
                 false
             }
-            State::Idle | State::BackOff { .. } => self.is_idle(),
+            // What its last connection carried may still wait at the member.
+            State::BackOff { until } => self.is_idle() && until <= io.now(),
+            State::Idle => self.is_idle(),
             State::Connecting { .. } if self.is_idle() => {
                 // The connection closes when it comes: nobody wants it any more.
                 self.state = State::Idle;
@@ -349,7 +351,7 @@ impl Lane {
                 self.unconfirmed_count += 1;
                 front.end(Status::Ok, shared);
             } else if let Some(status) = self.early_answer.take() {
-                self.confirmed(front.message.mode);
+                self.confirmed(&front.message);
                 front.end(status, shared);
             } else {
                 self.awaiting = Some(front);
@@ -407,7 +409,7 @@ impl Lane {
     fn answered(&mut self, status: Status, shared: &Shared) -> bool {
         let counters = &shared.counters;
         if let Some(awaited) = self.awaiting.take() {
-            self.confirmed(awaited.message.mode);
+            self.confirmed(&awaited.message);
             self.failures_count = 0;
             awaited.end(status, shared);
         } else if self.early_answer.is_none() && self.sending && self.is_waiting_for_answer() {
@@ -427,9 +429,11 @@ impl Lane {
     }
 
     /// An acknowledgement proves that all before it arrived, on the same connection.
-    fn confirmed(&mut self, mode: AckMode) {
+    fn confirmed(&mut self, message: &Message) {
         self.unconfirmed_count = 0;
-        self.unsettled &= mode != AckMode::Applied;
+        let is_ordered =
+            message.manner.short && message.envelope.options & options::BYTE_MESSAGE == 0;
+        self.unsettled &= message.mode != AckMode::Applied || !is_ordered;
     }
 
     /// The connection is gone, by the peer or because of it. What is unanswered or not whole on

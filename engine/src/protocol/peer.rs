@@ -149,6 +149,11 @@ impl Peer {
             && self.tribes.iter().all(Lane::is_idle)
     }
 
+    /// Whether one of its streams waits for credit.
+    pub(super) fn is_starved(&self) -> bool {
+        [&self.data, &self.reply].into_iter().flatten().any(|stream| stream.is_starved())
+    }
+
     /// No new connections: the member leaves.
     pub(super) fn drain(&mut self, until: Instant) {
         self.draining = Some(until);

@@ -21,6 +21,9 @@ const COMPLETION_SLACK_MS: u64 = 500;
 /// What a reply may take in a kind network, where one of three parts of it may take 150 ms each.
 const REPLY_MOST_MS: u64 = 600;
 
+/// What a message among members that are well may take while others hang: a slow listener or two.
+const OTHERS_MOST_MS: u64 = 250;
+
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -84,8 +87,13 @@ pub(super) struct Checker {
     no_room: BTreeMap<(Life, usize), u64>,
     /// Bytes of messages to one member that hold room in its queue.
     waiting: BTreeMap<(Life, usize), u64>,
+    /// What a store that takes every message as it comes has of a key: the first has, of the second,
+    /// this number.
+    held: BTreeMap<(Life, Life, u64), u64>,
     /// No fault was asked for.
     is_kind: bool,
+    /// No fault but applications that take nothing, and the others have little to do.
+    only_hangs: bool,
     /// The first sentence that was broken.
     broken: Option<String>,
     /// For the outside judge, if it is to have this history.
@@ -100,7 +108,13 @@ impl Checker {
         let ends_are_told = plan.faults.ends_are_told();
         // What is only slow keeps no reply for long.
         let is_kind = Faults { slow_link: 0, ..plan.faults }.is_none();
-        Self { scene: plan.scene, ends_are_told, is_kind, ..Self::default() }
+        let scene = plan.scene;
+        let little = scene.pollers > 2
+            && scene.waiting_listeners + scene.long + scene.requests == 0
+            && scene.submit_gap_us >= 10_000
+            && scene.max_receive_bytes >= 200_000;
+        let only_hangs = plan.faults.only_hangs() && plan.faults.slow_link == 0 && little;
+        Self { scene, ends_are_told, is_kind, only_hangs, ..Self::default() }
     }
 
     fn breaks(&mut self, sentence: String) {
@@ -239,6 +253,10 @@ impl Checker {
             status,
             Status::Cut | Status::Stalled | Status::WrongIncarnation | Status::Goodbye
         );
+        // The acknowledgement that it was received may have been lost: then it has to be kept.
+        if message.mode == AckMode::Received {
+            return;
+        }
         // What its engine had read before may wait for a poller as long as its listeners take.
         let slack_ns = 2 * self.scene.drop_time_ms * MS;
         if !ended || !self.scene.is_own(from.0, to.0) || at < failed_at + slack_ns {
@@ -272,11 +290,13 @@ impl Checker {
     /// Its listener returned.
     pub(super) fn accepted(&mut self, to: Life, number: u64, at: u64) {
         self.record(to, number, |record, message| record.accepted(to, number, message, at));
-        let taken = self
-            .message_mut(number)
-            .and_then(|message| message.taken.iter_mut().find(|taken| taken.by == to));
-        if let Some(taken) = taken {
+        let Some(message) = self.message_mut(number) else { return };
+        let (from, key) = (message.from, message.key);
+        if let Some(taken) = message.taken.iter_mut().find(|taken| taken.by == to) {
             taken.accepted_at.get_or_insert(at);
+        }
+        if let Some(key) = key {
+            self.held.insert((to, from, key), number);
         }
     }
 
@@ -303,6 +323,7 @@ impl Checker {
             *waiting = waiting.saturating_sub(message.bytes as u64);
         }
         self.judge_stall(&message, at);
+        self.judge_others(number, &message, at);
         self.failed_count += u64::from(!failures.is_empty());
         let foreign =
             failures.iter().find(|(failed, _)| !message.to.iter().any(|(node, _)| node == failed));
@@ -377,6 +398,26 @@ impl Checker {
                     stalled_ns / MS
                 ));
             }
+        }
+    }
+
+    /// Where some applications take nothing and all else is well, messages among the others take no
+    /// longer for it.
+    fn judge_others(&mut self, number: u64, message: &Submitted, at: u64) {
+        let took_ms = (at - message.at) / MS;
+        let ends = || message.to.iter().map(|(node, _)| *node).chain([message.from.0]);
+        let concerned = self.hangs.iter().any(|((node, _), since, until)| {
+            let stalled_ns = until + (self.scene.ack_timeout_ms + self.scene.drop_time_ms) * MS;
+            ends().any(|end| end == *node) && *since <= at && message.at <= stalled_ns
+        });
+        let is_own = ends().all(|end| self.scene.is_own(message.from.0, end));
+        let is_judged = self.only_hangs && is_own && !concerned && !self.hangs.is_empty();
+        if is_judged && message.mode == AckMode::Applied && took_ms > OTHERS_MOST_MS {
+            let (from, to, hangs) = (message.from, &message.to, &self.hangs);
+            self.breaks(format!(
+                "a stalled member costs the others nothing once detected: {number} of {from:?} to \
+                 {to:?} took {took_ms} ms, where {hangs:?} take nothing"
+            ));
         }
     }
 
@@ -470,6 +511,37 @@ impl Checker {
             self.breaks(sentence);
         }
         self.judge_barriers();
+        self.judge_copies(living);
+    }
+
+    /// A member that acknowledged a message and lives has it, or a later one of its key.
+    fn judge_copies(&mut self, living: &[Life]) {
+        let mut lost = None;
+        for (number, message) in (0..).zip(&self.messages) {
+            let Some(key) = message.key.filter(|_| message.mode == AckMode::Applied) else {
+                continue;
+            };
+            let from = message.from;
+            // Whoever died before it was told cannot count on it.
+            let is_told = message.done && message.failed_at > 0;
+            for taken in message.taken.iter().filter(|taken| is_told && living.contains(&taken.by)) {
+                let failed = message.failed.iter().any(|(node, _)| *node == taken.by.0);
+                let held = self.held.get(&(taken.by, from, key)).copied();
+                if !failed
+                    && self.is_kept_in_order(from.0, taken.by.0)
+                    && held.is_none_or(|held| held < number)
+                {
+                    lost = Some(format!(
+                        "nothing acknowledged is lost while a copy lives: {number} of {from:?} key \
+                         {key} is acknowledged by {:?}, which has {held:?}",
+                        taken.by
+                    ));
+                }
+            }
+        }
+        if let Some(sentence) = lost {
+            self.breaks(sentence);
+        }
     }
 
     /// A message that did not fail and did not arrive though it had to.

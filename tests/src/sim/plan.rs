@@ -207,6 +207,12 @@ impl Faults {
         *self == harmless
     }
 
+    /// Whether nothing goes wrong but that applications take nothing for a while.
+    #[must_use]
+    pub fn only_hangs(&self) -> bool {
+        self.hang > 0 && Self { hang: 0, ..*self }.is_none()
+    }
+
     /// Whether a host that is reached gives the end of a lost connection to who reads it at once: the
     /// Tribes format relies on that, since it has no numbers.
     #[must_use]
@@ -228,7 +234,7 @@ impl Faults {
     #[must_use]
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0xfa17_5eed);
-        let mut faults = Self { short_io: 200, small_room: 500, slow_listener: 20, ..Self::NONE };
+        let mut faults = KIND;
         let chosen = random.index(MOST.len());
         // What the Tribes format promises only where ends are told has to be looked for there.
         let share = if Scene::of(seed).formats == 0 { 200 } else { 700 };
@@ -248,9 +254,21 @@ impl Faults {
             faults.silent_crash = if told { 0 } else { random.below(300) };
             faults.crash_for_good = random.below(200);
         }
+        match seed % 5 {
+            0 => {}
+            1 if random.chance(100) => {
+                faults = Self { hang: random.between(10, 80), ..KIND };
+            }
+            1 => {}
+            _ if random.chance(100) => faults.hang = random.between(5, 50),
+            _ => {}
+        }
         faults
     }
 }
+
+/// What every history has, and some have nothing else.
+const KIND: Faults = Faults { short_io: 200, small_room: 500, slow_listener: 20, ..Faults::NONE };
 
 /// Faults that are drawn: in how many histories of a thousand, and how often at most.
 const MOST: [(&str, u64, u64); 23] = [
@@ -313,7 +331,7 @@ impl Scene {
         let small = random.chance(150);
         // So that a large cluster's history takes no longer than a small one's.
         let links = members * (members - 1);
-        Self {
+        let mut scene = Self {
             members,
             stock,
             workers: [1, 2, 2, 2, 3, 6][random.index(6)],
@@ -334,7 +352,11 @@ impl Scene {
             requests: [0, 0, 50, 200][random.index(4)],
             waiting_listeners: [0, 0, 0, 100][random.index(4)],
             newcomers: [0, 0, 200][random.index(3)],
+        };
+        if formats == 0 && stock == 0 && random.chance(100) {
+            scene.formats = CHANGING;
         }
+        scene
     }
 
     /// Whether the format is Ringtribe's own between two members.

@@ -148,6 +148,15 @@ impl WorkerCore {
         }
     }
 
+    /// An incarnation began an epoch, as another of its streams said.
+    pub(super) fn epoch_begins(&mut self, boot_id: BootId, epoch: Epoch, io: &mut impl Io) {
+        let shared = Arc::clone(&self.shared);
+        for (number, conn) in self.inbound.epoch_begins(boot_id, epoch, &shared, io.now()) {
+            self.watch(number);
+            self.leave(conn, true, io);
+        }
+    }
+
     /// Answers a hello with why it is refused; the connection closes when that is out.
     pub(super) fn refuse(
         &mut self,

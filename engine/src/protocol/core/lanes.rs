@@ -124,6 +124,8 @@ impl WorkerCore {
     }
 
     pub(super) fn pump_lane(&mut self, member: MemberId, lane: LaneRef, io: &mut impl Io) {
+        let is_held = planted!(self.shared, StallHoldsAll)
+            && self.peers.iter().any(|(id, peer)| *id != member && peer.is_starved());
         let Some(peer) = self.peers.get_mut(&member) else { return };
         let draining = peer.draining.is_some();
         if draining && (peer.is_idle() || peer.conns().next().is_none()) {
@@ -148,7 +150,7 @@ impl WorkerCore {
             }
             own => {
                 let Some(found) = peer.own(own) else { return };
-                let asked = found.pump(shared, request, io);
+                let asked = !is_held && found.pump(shared, request, io);
                 let due =
                     found.deadline(shared).filter(|due| found.timer.is_none_or(|set| *due < set));
                 found.timer = due.or(found.timer);

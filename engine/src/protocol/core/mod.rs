@@ -19,7 +19,7 @@ use crate::delivery::Item;
 use crate::directory::MemberEntry;
 use crate::event::{Event, LogLevel};
 use crate::gauges::{Held, set};
-use crate::ids::{BootId, Instant, MemberId};
+use crate::ids::{BootId, Epoch, Instant, MemberId};
 use crate::io::{ConnId, Errno, Evidence, Io, IoEvent, SendBatch};
 use crate::message::Message;
 use crate::order::{Destination, Order};
@@ -37,7 +37,7 @@ use crate::worker::Core;
 /// What the workers of one node share beside [`Shared`].
 #[derive(Debug, Default)]
 pub struct Crew {
-    lines: Lines,
+    pub(super) lines: Lines,
     /// Numbers accepted Tribes connections and streams of the own format.
     pub(super) accepted_number: AtomicU64,
 }
@@ -418,6 +418,7 @@ impl Core for WorkerCore {
             }
             Order::Outcome { conn, sequence, status } => self.outcome(conn, sequence, status),
             Order::Outcomes { stream } => self.stream_news(stream, |s| s.take_outcomes()),
+            Order::Epoch { boot_id, epoch } => self.epoch_begins(boot_id, epoch, io),
             Order::Granted { stream } => {
                 let shared = Arc::clone(&self.shared);
                 if self.inbound.get(stream).is_none() {

@@ -52,6 +52,10 @@ struct Known {
     heard: Instant,
     /// When it last answered an echo on a connection.
     answered: Instant,
+    /// When it last acknowledged a probe.
+    acknowledged: Option<Instant>,
+    /// The last sign of life after which it was asked for another, early.
+    asked_early: Option<Instant>,
     /// Announced; else a candidate.
     is_member: bool,
     probe: Option<u64>,
@@ -77,6 +81,8 @@ impl Known {
             alive_ms,
             heard: now,
             answered: now,
+            acknowledged: None,
+            asked_early: None,
             is_member: false,
             probe: None,
             next_probe: None,
@@ -94,6 +100,11 @@ impl Known {
     /// would make it longer than it was.
     fn last_sign(&self) -> Instant {
         self.heard.max(self.answered)
+    }
+
+    /// Whether it was asked for a sign since the last one.
+    fn was_asked_early(&self) -> bool {
+        self.asked_early == Some(self.last_sign())
     }
 
     /// A candidate was dropped or asked in vain: the next question waits, longer each time.
@@ -337,7 +348,8 @@ impl Membership {
             }
             // A probe in flight brings an event of its own.
             let probing = known.is_member && (known.probe.is_some() || known.next_probe.is_some());
-            (!probing).then(|| known.last_sign().plus_ms(self.drop_time_ms))
+            let early_ms = self.early_ms().filter(|_| known.is_member && !known.was_asked_early());
+            (!probing).then(|| known.last_sign().plus_ms(early_ms.unwrap_or(self.drop_time_ms)))
         });
         let probes = self.known.values().filter_map(|known| known.next_probe);
         let leaving = self.known.values().filter_map(|known| {
@@ -673,6 +685,7 @@ impl Membership {
         let mut forgotten = Vec::new();
         let mut probed = Vec::new();
         let mut dropped = Vec::new();
+        let mut early = Vec::new();
         for known in self.known.values_mut() {
             let is_due = known.next_probe.is_some_and(|due| due <= now);
             if is_due && !known.is_member && known.in_vain.is_some_and(|at| known.heard <= at) {
@@ -704,6 +717,8 @@ impl Membership {
                 }
             } else if due {
                 probed.push((identity.clone(), self.is_static(identity)));
+            } else if self.is_due_early(known, now) {
+                early.push(identity.clone());
             }
         }
         for identity in forgotten {
@@ -714,6 +729,9 @@ impl Membership {
         }
         for (identity, acked) in probed {
             self.probe(&identity, acked, now, out);
+        }
+        for identity in early {
+            self.probe_early(&identity, now, out);
         }
         self.probe_endpoints(now, out);
     }

@@ -5,7 +5,7 @@ use ringtribe_wire::tribes::{
     FOOTER, Member, TCP_FAILURE_DETECTOR_MAGIC, encode_data_head, options,
 };
 
-use super::{Identity, Membership, Output, ProbeResult};
+use super::{Identity, Known, Membership, Output, ProbeResult};
 use crate::ids::{BootId, Instant};
 use crate::status::Status;
 
@@ -13,7 +13,7 @@ use crate::status::Status;
 const PROBE_TIMEOUT_MS: u64 = 1_000;
 /// The same for static members: one that dies is noticed mcastDropTime + 1 s later, with the time
 /// that a stock member is given to say more than its acknowledgement.
-const STATIC_PROBE_TIMEOUT_MS: u64 = 800;
+pub(super) const STATIC_PROBE_TIMEOUT_MS: u64 = 800;
 /// Probes in flight at a time.
 pub(super) const PROBES_LIMIT_COUNT: usize = 64;
 /// Time between probes of a member that said goodbye.
@@ -59,7 +59,41 @@ impl Membership {
         known.probe = Some(self.next_probe);
         known.next_probe = None;
         let target = Target::Known { identity: identity.clone(), acked };
-        self.send_probe(target, address, acked, is_static, now, out);
+        let timeout_ms = if is_static { STATIC_PROBE_TIMEOUT_MS } else { PROBE_TIMEOUT_MS };
+        self.send_probe(target, address, acked, timeout_ms, now, out);
+    }
+
+    /// After how much silence a member of the group is asked for a sign: half of mcastDropTime, unless
+    /// that is a matter of two heartbeats.
+    pub(super) fn early_ms(&self) -> Option<u64> {
+        let early_ms = (self.drop_time_ms / 2).max(5 * self.frequency_ms / 2);
+        Some(early_ms).filter(|early_ms| *early_ms < self.drop_time_ms)
+    }
+
+    pub(super) fn is_due_early(&self, known: &Known, now: Instant) -> bool {
+        let silent_ms = now.ms_since(known.last_sign());
+        self.early_ms().is_some_and(|early_ms| silent_ms >= early_ms)
+            && !known.was_asked_early()
+            && known.probe.is_none()
+            && known.next_probe.is_none()
+    }
+
+    /// Asks a silent member for a sign before it is silent for too long. A process that stands still,
+    /// runs for a moment and stands still again may use that moment to answer what waits for it in its
+    /// kernel: one heartbeat, which may be lost, would be all otherwise.
+    pub(super) fn probe_early(&mut self, identity: &Identity, now: Instant, out: &mut Vec<Output>) {
+        let is_static = self.is_static(identity);
+        let Some(known) = self.known.get_mut(identity) else { return };
+        known.asked_early = Some(known.last_sign());
+        let Some(address) = identity.address() else { return };
+        if is_static || self.probes.len() >= PROBES_LIMIT_COUNT {
+            return;
+        }
+        known.probe = Some(self.next_probe);
+        // It ends when a probe would that began at mcastDropTime.
+        let left_ms = self.drop_time_ms.saturating_sub(now.ms_since(known.last_sign()));
+        let target = Target::Known { identity: identity.clone(), acked: true };
+        self.send_probe(target, address, true, left_ms + PROBE_TIMEOUT_MS, now, out);
     }
 
     pub(super) fn send_probe(
@@ -67,7 +101,7 @@ impl Membership {
         target: Target,
         address: std::net::SocketAddr,
         acked: bool,
-        is_static: bool,
+        timeout_ms: u64,
         now: Instant,
         out: &mut Vec<Output>,
     ) {
@@ -76,7 +110,6 @@ impl Membership {
         self.counters.probes_count += 1;
         self.probes.insert(probe, target);
         let frame = acked.then(|| self.probe_frame(now));
-        let timeout_ms = if is_static { STATIC_PROBE_TIMEOUT_MS } else { PROBE_TIMEOUT_MS };
         out.push(Output::Probe { probe, address, frame, timeout_ms });
     }
 
@@ -181,6 +214,11 @@ impl Membership {
         let Some(known) = self.known.get_mut(identity) else { return };
         let leaving = known.leaving.is_some();
         let silent = now.ms_since(known.last_sign()) >= drop_time_ms;
+        if acked && matches!(result, ProbeResult::Answered { .. }) {
+            known.acknowledged = Some(now);
+        }
+        // It ran a moment ago.
+        let runs = known.acknowledged.is_some_and(|at| now.ms_since(at) < drop_time_ms);
         match result {
             ProbeResult::Answered { .. } if leaving => {
                 let pause_ms = GOODBYE_PROBE_MS.min(frequency_ms);
@@ -204,6 +242,9 @@ impl Membership {
             ProbeResult::Refused => {
                 let cause = if leaving { Status::Goodbye } else { Status::Refused };
                 self.gone(identity, cause, now, out);
+            }
+            ProbeResult::TimedOut if silent && runs && !leaving && !is_static => {
+                known.next_probe = Some(now);
             }
             ProbeResult::Unreachable | ProbeResult::TimedOut if silent || leaving => {
                 let cause = if leaving { Status::Goodbye } else { Status::Cut };
@@ -263,7 +304,12 @@ impl Membership {
         }
         let limits = ringtribe_wire::Limits::default();
         let member = extension.package.map(|package| Member::decode(package, &limits));
-        let Some(Ok((member, package_bytes))) = member else { return !is_other };
+        let Some(Ok((member, package_bytes))) = member else {
+            if is_other {
+                self.cut(identity, Status::Cut, now, out);
+            }
+            return !is_other;
+        };
         if is_other || Identity::of(&member) != *identity {
             self.cut(identity, Status::Cut, now, out);
             self.endpoint_answered(address, bytes, now, out);

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use ringtribe_wire::native::extension::Extension;
 use ringtribe_wire::tribes::Member;
 
-use super::probes::{PROBES_LIMIT_COUNT, Target, bare_package};
+use super::probes::{PROBES_LIMIT_COUNT, STATIC_PROBE_TIMEOUT_MS, Target, bare_package};
 use super::{Identity, Known, Membership, Output, ProbeResult};
 use crate::directory::MAX_MEMBERS_COUNT;
 use crate::ids::{BootId, Instant};
@@ -80,7 +80,8 @@ impl Membership {
                 continue;
             }
             endpoint.probing = true;
-            self.send_probe(Target::Endpoint(address), address, true, true, now, out);
+            let target = Target::Endpoint(address);
+            self.send_probe(target, address, true, STATIC_PROBE_TIMEOUT_MS, now, out);
         }
     }
 

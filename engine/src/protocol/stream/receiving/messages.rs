@@ -206,7 +206,9 @@ impl ReceiveStream {
                 outcomes: Arc::clone(&self.outcomes),
                 reservation,
             },
-            line: if planted!(sink.shared, AnyLane) { None } else { line },
+            line: line.filter(|_| {
+                !planted!(sink.shared, AnyLane) && !planted!(sink.shared, ListenersOverlap)
+            }),
             reply: flags & flags::REPLY != 0,
             short: flags & flags::SHORT != 0,
         });

@@ -239,6 +239,15 @@ impl ReceiveStream {
         former
     }
 
+    /// The sender began an epoch; returns whether this stream was in an earlier one.
+    pub(crate) fn epoch_begins(&mut self, epoch: Epoch, shared: &Shared) -> bool {
+        let is_newer = epoch > self.epoch;
+        if is_newer {
+            self.begin(epoch, shared);
+        }
+        is_newer
+    }
+
     /// What belongs to the former epoch ends; what is with pollers goes on there.
     fn begin(&mut self, epoch: Epoch, shared: &Shared) {
         self.drop_open(shared);

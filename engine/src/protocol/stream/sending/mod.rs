@@ -220,6 +220,11 @@ impl SendStream {
             && self.waiting.is_empty()
     }
 
+    /// Whether it has something to send and no credit for it.
+    pub(crate) const fn is_starved(&self) -> bool {
+        self.starved_since.is_some()
+    }
+
     /// Connects or writes, whatever is due. Returns whether `request` was used for a connection.
     pub(crate) fn pump(&mut self, shared: &Shared, request: u64, io: &mut impl Io) -> bool {
         if self.held {
