@@ -38,8 +38,12 @@ fn a_member_is_announced_after_its_port_answered_and_tried_ever_less_often() {
 #[test]
 fn a_silent_member_has_to_acknowledge() {
     let mut bench = Bench::with_member();
-    bench.pass(DROP_MS - 1);
-    assert_eq!(bench.answer(&ANSWERED), 0, "not suspect yet");
+    bench.pass(DROP_MS / 2 - 1);
+    assert_eq!(bench.answer(&ANSWERED), 0, "two or three heartbeats may be lost");
+    bench.pass(1);
+    assert_eq!(bench.answer(&ProbeResult::TimedOut), 1, "asked for a sign");
+    bench.pass(DROP_MS / 2 - 1);
+    assert_eq!(bench.answer(&ANSWERED), 0, "once, and not suspect yet");
     bench.pass(1);
     assert_eq!(bench.answer(&ANSWERED), 1, "a connection alone proves nothing");
     assert_eq!(bench.gone(), []);
@@ -47,6 +51,35 @@ fn a_silent_member_has_to_acknowledge() {
     assert_eq!(bench.answer(&ProbeResult::TimedOut), 1, "asked again");
     assert_eq!(bench.gone(), [Status::Cut]);
     assert!(bench.membership.members().is_empty());
+}
+
+#[test]
+fn a_process_that_ran_for_a_moment_between_two_pauses_is_not_silent() {
+    let mut bench = Bench::with_member();
+    bench.pass(DROP_MS / 2);
+    bench.pass(DROP_MS / 4);
+    assert_eq!(bench.answer(&ANSWERED), 1, "what waited in its kernel, when it ran");
+    bench.pass(DROP_MS / 4);
+    bench.pass(1_000);
+    assert_eq!(bench.answer(&ProbeResult::TimedOut), 1, "its heartbeat was lost");
+    assert_eq!(bench.gone(), [], "it ran 1.75 s ago");
+    bench.pass(1_000);
+    assert_eq!(bench.answer(&ProbeResult::TimedOut), 1, "asked again at once");
+    assert_eq!(bench.gone(), [], "2.75 s ago");
+    bench.pass(1_000);
+    assert_eq!(bench.answer(&ProbeResult::TimedOut), 1);
+    assert_eq!(bench.gone(), [Status::Cut], "mcastDropTime after its last sign, and a probe");
+}
+
+#[test]
+fn who_is_another_life_and_does_not_say_where_is_not_the_member_any_more() {
+    let mut bench = Bench::new();
+    bench.hear_ringtribe(&packet(1, 4001, 100, b"", b""), &said(1));
+    bench.answer(&ANSWERED);
+    assert_eq!(bench.added_count(), 1);
+    bench.pass(DROP_MS);
+    bench.answer(&answer_of(&said(2)));
+    assert_eq!(bench.gone(), [Status::Cut]);
 }
 
 #[test]
@@ -67,7 +100,8 @@ fn a_member_that_answers_echoes_is_not_silent_until_it_stops_to() {
     bench.pass(2 * FREQUENCY_MS);
     bench.give(Input::Evidence { identity: &identity, evidence: Evidence::Alive });
     bench.pass(DROP_MS - 1);
-    assert_eq!(bench.answer(&ProbeResult::TimedOut), 0, "silent for less than mcastDropTime");
+    assert_eq!(bench.answer(&ProbeResult::TimedOut), 1, "asked for a sign");
+    assert_eq!(bench.gone(), [], "silent for less than mcastDropTime");
     bench.pass(1);
     assert_eq!(bench.answer(&ANSWERED), 1, "now it is");
     bench.give(Input::Evidence { identity: &identity, evidence: Evidence::Alive });

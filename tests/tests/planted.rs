@@ -157,7 +157,13 @@ const CASES: &[Case] = &[
         Planted::ListenersOverlap,
         COPIES,
         20,
-        &[("keys", 1), ("pollers", 4), ("slow_listener", 300), ("long_bytes", 3_000), ("max_message_bytes", 3_000)],
+        &[
+            ("keys", 1),
+            ("pollers", 4),
+            ("slow_listener", 300),
+            ("long_bytes", 3_000),
+            ("max_message_bytes", 3_000),
+        ],
     ),
     case(
         Planted::StallHoldsAll,

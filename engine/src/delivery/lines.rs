@@ -90,8 +90,7 @@ impl State {
 
     /// Those of some lines that are not drained.
     pub(super) fn undrained(&self, lines: impl IntoIterator<Item = LineId>) -> BTreeSet<LineId> {
-        let is_undrained =
-            |id: &LineId| self.lines.get(id).is_some_and(|line| !line.is_drained());
+        let is_undrained = |id: &LineId| self.lines.get(id).is_some_and(|line| !line.is_drained());
         lines.into_iter().filter(is_undrained).collect()
     }
 

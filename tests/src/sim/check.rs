@@ -524,7 +524,8 @@ impl Checker {
             let from = message.from;
             // Whoever died before it was told cannot count on it.
             let is_told = message.done && message.failed_at > 0;
-            for taken in message.taken.iter().filter(|taken| is_told && living.contains(&taken.by)) {
+            for taken in message.taken.iter().filter(|taken| is_told && living.contains(&taken.by))
+            {
                 let failed = message.failed.iter().any(|(node, _)| *node == taken.by.0);
                 let held = self.held.get(&(taken.by, from, key)).copied();
                 if !failed

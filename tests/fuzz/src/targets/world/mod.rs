@@ -373,7 +373,8 @@ impl World {
         while !self.kernel.asked.is_empty() {
             self.connected(false);
         }
-        for _ in 0..4 {
+        // Each round takes a few messages of each line, and lines wait for lines.
+        for _ in 0..40 {
             self.later(ACK_TIMEOUT_MS);
             self.poll(PollerClass::General);
             self.poll(PollerClass::Reserved);
