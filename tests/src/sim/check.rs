@@ -90,6 +90,8 @@ pub(super) struct Checker {
     /// What a store that takes every message as it comes has of a key: the first has, of the second,
     /// this number.
     held: BTreeMap<(Life, Life, u64), u64>,
+    /// Where an older message took the place of a newer one: there, the newer, the older.
+    replaced: Vec<(Life, u64, u64)>,
     /// No fault was asked for.
     is_kind: bool,
     /// No fault but applications that take nothing, and the others have little to do.
@@ -296,7 +298,10 @@ impl Checker {
             taken.accepted_at.get_or_insert(at);
         }
         if let Some(key) = key {
-            self.held.insert((to, from, key), number);
+            let before = self.held.insert((to, from, key), number);
+            if let Some(newer) = before.filter(|before| *before > number) {
+                self.replaced.push((to, newer, number));
+            }
         }
     }
 
@@ -514,34 +519,38 @@ impl Checker {
         self.judge_copies(living);
     }
 
-    /// A member that acknowledged a message and lives has it, or a later one of its key.
+    /// A member that acknowledged a message and lives has it, or a later one of its key, ever since.
     fn judge_copies(&mut self, living: &[Life]) {
-        let mut lost = None;
-        for (number, message) in (0..).zip(&self.messages) {
-            let Some(key) = message.key.filter(|_| message.mode == AckMode::Applied) else {
-                continue;
-            };
-            let from = message.from;
+        let is_acknowledged = |message: &Submitted, by: Life| {
             // Whoever died before it was told cannot count on it.
             let is_told = message.done && message.failed_at > 0;
-            for taken in message.taken.iter().filter(|taken| is_told && living.contains(&taken.by))
-            {
-                let failed = message.failed.iter().any(|(node, _)| *node == taken.by.0);
-                let held = self.held.get(&(taken.by, from, key)).copied();
-                if !failed
-                    && self.is_kept_in_order(from.0, taken.by.0)
-                    && held.is_none_or(|held| held < number)
-                {
-                    lost = Some(format!(
-                        "nothing acknowledged is lost while a copy lives: {number} of {from:?} key \
-                         {key} is acknowledged by {:?}, which has {held:?}",
-                        taken.by
-                    ));
+            let failed = message.failed.iter().any(|(node, _)| *node == by.0);
+            is_told
+                && !failed
+                && message.mode == AckMode::Applied
+                && living.contains(&by)
+                && self.is_kept_in_order(message.from.0, by.0)
+        };
+        let mut lost = None;
+        for (number, message) in (0..).zip(&self.messages) {
+            let Some(key) = message.key else { continue };
+            for taken in message.taken.iter().filter(|taken| is_acknowledged(message, taken.by)) {
+                let held = self.held.get(&(taken.by, message.from, key)).copied();
+                if held.is_none_or(|held| held < number) {
+                    lost = Some((number, taken.by, held));
                 }
             }
         }
-        if let Some(sentence) = lost {
-            self.breaks(sentence);
+        for (by, newer, older) in &self.replaced {
+            if self.message(*newer).is_some_and(|message| is_acknowledged(message, *by)) {
+                lost = Some((*newer, *by, Some(*older)));
+            }
+        }
+        if let Some((number, by, held)) = lost {
+            self.breaks(format!(
+                "nothing acknowledged is lost while a copy lives: {number} is acknowledged by \
+                 {by:?}, which had {held:?} of its key instead, afterwards"
+            ));
         }
     }
 
