@@ -6,6 +6,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.IntPredicate;
 
 import org.apache.catalina.ha.session.SessionMessage;
+import org.apache.catalina.ha.session.SessionMessageImpl;
 import org.apache.catalina.tribes.Channel;
 import org.apache.catalina.tribes.ChannelListener;
 import org.apache.catalina.tribes.Member;
@@ -19,6 +20,7 @@ final class OtherMember implements AutoCloseable, ChannelListener {
     private final RingtribeChannel channel = new RingtribeChannel();
     private volatile IntPredicate failing = event -> false;
     private volatile String name;
+    private volatile CountDownLatch ended = new CountDownLatch(0);
 
     /** Joins, and returns when the node has it as a member. */
     OtherMember(OneNode node, int mcastPort) throws Exception {
@@ -57,6 +59,16 @@ final class OtherMember implements AutoCloseable, ChannelListener {
         failing = events;
     }
 
+    /** Asks the node for all sessions of a context, and returns when the node has sent them or failed to. */
+    void fetch(String context) throws Exception {
+        ended = new CountDownLatch(1);
+        SessionMessage asked = new SessionMessageImpl(context, SessionMessage.EVT_GET_ALL_SESSIONS, null, "fetch", "fetch");
+        channel.send(channel.getMembers(), asked, SendMode.APPLIED);
+        if (!ended.await(LONGEST_WAIT_S, TimeUnit.SECONDS)) {
+            throw new AssertionError("the sessions do not come");
+        }
+    }
+
     /** @return as the node knows it */
     String name() {
         return name;
@@ -69,6 +81,9 @@ final class OtherMember implements AutoCloseable, ChannelListener {
 
     @Override
     public void messageReceived(Serializable message, Member sender) {
+        if (((SessionMessage) message).getEventType() == SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE) {
+            ended.countDown();
+        }
         if (failing.test(((SessionMessage) message).getEventType())) {
             throw new IllegalStateException("told to fail");
         }
