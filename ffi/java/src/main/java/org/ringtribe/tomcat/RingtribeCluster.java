@@ -5,9 +5,11 @@ import java.util.List;
 
 import org.apache.catalina.LifecycleException;
 import org.apache.catalina.Valve;
+import org.apache.catalina.ha.ClusterDeployer;
 import org.apache.catalina.ha.ClusterManager;
 import org.apache.catalina.ha.ClusterMessage;
 import org.apache.catalina.ha.tcp.ReplicationValve;
+import org.apache.catalina.ha.deploy.FarmWarDeployer;
 import org.apache.catalina.ha.session.JvmRouteBinderValve;
 import org.apache.catalina.ha.session.SessionMessage;
 import org.apache.catalina.ha.tcp.SimpleTcpCluster;
@@ -231,6 +233,17 @@ public class RingtribeCluster extends SimpleTcpCluster {
     public boolean setProperty(String name, String value) {
         words.give(name, value, "Cluster");
         return true;
+    }
+
+    /** {@inheritDoc} A stock FarmWarDeployer, which loses WARs and obeys paths in names, is replaced. */
+    @Override
+    public void setClusterDeployer(ClusterDeployer deployer) {
+        ClusterDeployer taken = deployer;
+        if (deployer != null && deployer.getClass() == FarmWarDeployer.class) {
+            taken = RingtribeFarmWarDeployer.inThePlaceOf((FarmWarDeployer) deployer);
+            log.info(taken.getClass().getName() + " takes the place of " + deployer.getClass().getName());
+        }
+        super.setClusterDeployer(taken);
     }
 
     @Override

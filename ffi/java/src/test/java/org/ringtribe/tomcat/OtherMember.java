@@ -8,6 +8,7 @@ import java.util.function.IntPredicate;
 import org.apache.catalina.ha.session.SessionMessage;
 import org.apache.catalina.ha.session.SessionMessageImpl;
 import org.apache.catalina.tribes.Channel;
+import org.apache.catalina.tribes.ChannelException;
 import org.apache.catalina.tribes.ChannelListener;
 import org.apache.catalina.tribes.Member;
 import org.apache.catalina.tribes.MembershipListener;
@@ -24,6 +25,11 @@ final class OtherMember implements AutoCloseable, ChannelListener {
 
     /** Joins, and returns when the node has it as a member. */
     OtherMember(OneNode node, int mcastPort) throws Exception {
+        this(node.channel(), mcastPort, null);
+    }
+
+    /** @param also takes what comes too, null if nobody does */
+    OtherMember(RingtribeChannel node, int mcastPort, ChannelListener also) throws Exception {
         give((ChannelEngine.Part) channel.getMembershipService(), "mcastPort", String.valueOf(mcastPort));
         give((ChannelEngine.Part) channel.getMembershipService(), "mcastBindAddr", "127.0.0.1");
         give((ChannelEngine.Part) channel.getMembershipService(), "mcastFrequency", "50");
@@ -32,7 +38,10 @@ final class OtherMember implements AutoCloseable, ChannelListener {
         give((ChannelEngine.Part) channel.getChannelReceiver(), "tcpListenPort", String.valueOf(OneNode.freePort()));
         channel.addChannelListener(this);
         CountDownLatch joined = new CountDownLatch(1);
-        node.channel().addMembershipListener(new MembershipListener() {
+        if (also != null) {
+            channel.addChannelListener(also);
+        }
+        node.addMembershipListener(new MembershipListener() {
             @Override
             public void memberAdded(Member member) {
                 name = member.getName();
@@ -46,12 +55,17 @@ final class OtherMember implements AutoCloseable, ChannelListener {
         });
         channel.start(Channel.DEFAULT);
         if (!joined.await(LONGEST_WAIT_S, TimeUnit.SECONDS)) {
-            throw new AssertionError("the other member is not seen: " + node.log());
+            throw new AssertionError("the other member is not seen");
         }
     }
 
     private static void give(ChannelEngine.Part part, String name, String value) {
         part.settings().give(name, value, "a test");
+    }
+
+    /** Sends to the node, and waits until it has dealt with it. */
+    void send(Serializable message) throws ChannelException {
+        channel.send(channel.getMembers(), message, SendMode.APPLIED);
     }
 
     /** @param events which SessionMessage.EVT_ fail from now on */
