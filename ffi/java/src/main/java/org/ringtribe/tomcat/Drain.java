@@ -121,15 +121,8 @@ final class Drain {
     }
 
     private static void answer(Response response, int status, String text) throws IOException {
-        String retryAfter = response.getHeader("Retry-After");
-        // Tomcat has answered 404 already where no application has this path.
-        response.setSuspended(false);
-        response.reset();
         response.setStatus(status);
         response.setHeader("Cache-Control", "no-store");
-        if (retryAfter != null) {
-            response.setHeader("Retry-After", retryAfter);
-        }
         response.setContentType("text/plain");
         response.setCharacterEncoding("UTF-8");
         PrintWriter out = response.getReporter();

@@ -287,6 +287,7 @@ class FarmTest {
                 assertEquals(1, parts().size());
             }
             await("it is forgotten", () -> parts().isEmpty());
+            assertTrue(node.log().contains("(1 of 6 pieces) does not become complete, and is deleted: tcp:"), node.log());
         }
         // What a killed node left goes when it starts again; what another one writes now stays.
         Path left = Files.createFile(TEMP.resolve(WarFiles.PREFIX + "left.war-1" + WarFiles.SUFFIX));
@@ -341,8 +342,10 @@ class FarmTest {
                 byte[] content = war(size, size);
                 Path file = sent.resolve("mine.war");
                 Files.write(file, content);
+                receiver.count = 0;
                 deployer(node).install("/mine", file.toFile());
                 assertTrue(receiver.complete, size + " bytes");
+                assertEquals((size + PIECE - 1) / PIECE, receiver.count, size + " bytes");
                 assertArrayEquals(content, Files.readAllBytes(receiver.file.toPath()));
             }
             // Who fails is named, and spared the rest.
