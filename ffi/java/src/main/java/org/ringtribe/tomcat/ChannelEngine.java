@@ -165,11 +165,11 @@ final class ChannelEngine implements Engine.Events {
         }
     }
 
-    /** @return what the channel's open engine has queued, or not acknowledged by its members; 0 if there is none */
+    /** @return what the channel's open engine has queued, or not acknowledged by its members; -1 if there is none */
     static long queuedBytes(Channel channel) {
         synchronized (ENGINES) {
             ChannelEngine shared = ENGINES.get(channel);
-            String bytes = shared == null ? "0" : shared.described("queued_bytes");
+            String bytes = shared == null ? "-1" : shared.described("queued_bytes");
             return bytes.isEmpty() ? Long.MAX_VALUE : Long.parseLong(bytes);
         }
     }

@@ -129,6 +129,10 @@ final class Copies {
         }
 
         private void end(long handedOverAt, ChannelException failure) {
+            if (failure == null) {
+                copy.end(number, handedOverAt, destination, NOBODY);
+                return;
+            }
             List<Member> have = new ArrayList<>();
             List<Member> failed = new ArrayList<>();
             for (Member member : destination) {
@@ -138,9 +142,6 @@ final class Copies {
         }
 
         private boolean hasFailed(Member member, ChannelException failure) {
-            if (failure == null) {
-                return false;
-            }
             boolean isNamed = failure.getFaultyMembers().length == 0;
             for (ChannelException.FaultyMember faulty : failure.getFaultyMembers()) {
                 isNamed |= faulty.getMember().equals(member);
@@ -191,13 +192,25 @@ final class Copies {
             } else if (message.getEventType() == SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE) {
                 Long asked = peer.asked.remove(message.getContextName());
                 if (asked != null) {
-                    peer.whole.put(message.getContextName(), asked);
+                    hasAll(member, message.getContextName(), asked);
                 }
             }
         }
     }
 
-    /** @return a number for {@link #settle}: what was handed over before it was asked for is below */
+    /**
+     * It has every session of a context as they were here at that time.
+     *
+     * @param number from {@link #number} before the first of them was read
+     */
+    void hasAll(Member member, String context, long number) {
+        Peer peer = living.get(member);
+        if (peer != null) {
+            peer.whole.merge(context, number, Math::max);
+        }
+    }
+
+    /** @return the number of now, for {@link #settle} and {@link #hasAll}: what was changed before is not above */
     long number() {
         return numbers.get();
     }
