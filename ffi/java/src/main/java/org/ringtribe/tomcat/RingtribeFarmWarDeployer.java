@@ -14,10 +14,12 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Predicate;
 
 import org.apache.catalina.LifecycleException;
@@ -61,7 +63,10 @@ public class RingtribeFarmWarDeployer extends FarmWarDeployer implements Members
     private final List<String> errors = new ArrayList<>();
     /** By sender and name. */
     private final Map<List<Object>,ArrivingWar> transfers = new HashMap<>();
-    private final List<Runnable> postponed = new ArrayList<>();
+    private final List<Task> postponed = new ArrayList<>();
+    private final AtomicLong numbers = new AtomicLong();
+    /** By context, so that an older version never takes the place of a newer one. */
+    private final Map<String,Long> lastDone = new ConcurrentHashMap<>();
     private final Set<File> unfinished = new LinkedHashSet<>();
     private ThreadPoolExecutor worker;
 
@@ -155,6 +160,7 @@ public class RingtribeFarmWarDeployer extends FarmWarDeployer implements Members
             transfers.clear();
         }
         synchronized (postponed) {
+            postponed.forEach(Task::drop);
             postponed.clear();
         }
         super.stop();
@@ -168,7 +174,7 @@ public class RingtribeFarmWarDeployer extends FarmWarDeployer implements Members
         } else if (message instanceof UndeployMessage) {
             String context = ((UndeployMessage) message).getContextName();
             refuse(WarFiles.whyNotContext(context), "The undeployment of \"" + context + "\"", message.getAddress());
-            execute("The undeployment of \"" + context + "\"", () -> undeploy(context));
+            execute(new Task("The undeployment of \"" + context + "\"", context, null, null), message.getAddress());
         }
     }
 
@@ -221,11 +227,12 @@ public class RingtribeFarmWarDeployer extends FarmWarDeployer implements Members
     }
 
     private void arrived(File complete, String name, String context, String what, Member sender) {
+        File war = new File(getDeployDirFile(), WarFiles.warName(name));
         File part = null;
         String why = null;
         try {
             if (WarFiles.isWhole(complete)) {
-                part = WarFiles.moveBeside(complete, getDeployDirFile());
+                part = WarFiles.moveBeside(complete, war);
             } else {
                 why = "it is no whole archive";
             }
@@ -234,83 +241,95 @@ public class RingtribeFarmWarDeployer extends FarmWarDeployer implements Members
         }
         complete.delete();
         refuse(why, what, sender);
-        File placed = part;
-        try {
-            execute(what, () -> deploy(placed, new File(getDeployDirFile(), WarFiles.warName(name)), context));
-        } catch (IllegalArgumentException e) {
-            placed.delete();
-            throw e;
+        execute(new Task(what, context, part, war), sender);
+    }
+
+    /** What is to be done with an application when Tomcat's deployer has time for it. */
+    private final class Task implements Runnable {
+        private final long number = numbers.incrementAndGet();
+        private final String what;
+        private final String context;
+        /** Null to undeploy. */
+        private final File part;
+        private final File war;
+
+        Task(String what, String context, File part, File war) {
+            this.what = what;
+            this.context = context;
+            this.part = part;
+            this.war = war;
+        }
+
+        @Override
+        public void run() {
+            try {
+                if (lastDone.getOrDefault(context, 0L) > number) {
+                    // It had to wait, and what came after it did not.
+                    drop();
+                } else if (!tryAddServiced(context)) {
+                    postpone(this);
+                } else {
+                    perform();
+                }
+            } catch (Exception e) {
+                log.error(what + " failed: " + e.getMessage(), e);
+                drop();
+            }
+        }
+
+        private void perform() throws Exception {
+            try {
+                if (part != null || host.findChild(context) != null) {
+                    lastDone.put(context, number);
+                }
+                remove(context);
+                if (part != null) {
+                    if (!part.setLastModified(System.currentTimeMillis() - SETTLED_MILLIS)) {
+                        log.debug("The time of " + part + " cannot be set: it is deployed a moment later");
+                    }
+                    WarFiles.rename(part, war);
+                }
+            } finally {
+                removeServiced(context);
+            }
+            // Where it is undeployed, stock leaves the rest to autoDeploy, which may be off.
+            check(context);
+            if (part != null) {
+                log.info("The WAR " + war + " has arrived and is deployed as \"" + context + "\"");
+            }
+        }
+
+        /** Nothing becomes of it. */
+        void drop() {
+            if (part != null) {
+                part.delete();
+            }
         }
     }
 
-    /** Something that waits until Tomcat's deployer has time for the application. */
-    private interface Task {
-        /** @return false if it has none now */
-        boolean run() throws Exception;
+    private void postpone(Task task) {
+        synchronized (postponed) {
+            if (postponed.size() < MOST_TASKS) {
+                postponed.add(task);
+                return;
+            }
+        }
+        log.error(task.what + " is given up: the application is busy, and " + MOST_TASKS + " others wait");
+        task.drop();
     }
 
-    private void execute(String what, Task task) {
-        Runnable once = new Runnable() {
-            @Override
-            public void run() {
-                try {
-                    if (!task.run()) {
-                        synchronized (postponed) {
-                            postponed.add(this);
-                        }
-                    }
-                } catch (Exception e) {
-                    log.error(what + " failed: " + e.getMessage(), e);
-                }
-            }
-        };
+    private void execute(Task task, Member sender) {
         ThreadPoolExecutor running = worker;
         try {
             if (running != null) {
-                running.execute(once);
+                running.execute(task);
                 return;
             }
         } catch (RejectedExecutionException e) {
             log.debug("Too much to do, or nothing any more", e);
         }
-        refuse(running == null ? "this node stops" : MOST_TASKS + " others wait", what, null);
-    }
-
-    private boolean deploy(File part, File war, String context) throws Exception {
-        boolean isPlaced = false;
-        if (!tryAddServiced(context)) {
-            return false;
-        }
-        try {
-            remove(context);
-            if (!part.setLastModified(System.currentTimeMillis() - SETTLED_MILLIS)) {
-                log.debug("The time of " + part + " cannot be set: it is deployed a moment later");
-            }
-            WarFiles.rename(part, war);
-            isPlaced = true;
-        } finally {
-            removeServiced(context);
-            if (!isPlaced) {
-                part.delete();
-            }
-        }
-        check(context);
-        log.info("The WAR " + war + " has arrived and is deployed as \"" + context + "\"");
-        return true;
-    }
-
-    private boolean undeploy(String context) throws Exception {
-        if (!tryAddServiced(context)) {
-            return false;
-        }
-        try {
-            remove(context);
-        } finally {
-            removeServiced(context);
-        }
-        // Stock leaves the rest to autoDeploy, which may be off.
-        check(context);
-        return true;
+        task.drop();
+        refuse(running == null ? "this node stops" : MOST_TASKS + " others wait", task.what, sender);
     }
 
     /** {@inheritDoc} Each member that fails is named once and gets no more; the others go on. */
@@ -419,7 +438,7 @@ public class RingtribeFarmWarDeployer extends FarmWarDeployer implements Members
     protected boolean copy(File from, File to) {
         File part = null;
         try {
-            part = WarFiles.beside(from, to.getParentFile());
+            part = WarFiles.beside(from, to);
             WarFiles.rename(part, to);
             return true;
         } catch (IOException e) {
@@ -434,7 +453,7 @@ public class RingtribeFarmWarDeployer extends FarmWarDeployer implements Members
     @Override
     public void backgroundProcess() {
         super.backgroundProcess();
-        if (!started) {
+        if (!started || worker == null) {
             return;
         }
         for (File war : unfinished.toArray(new File[0])) {
@@ -444,14 +463,18 @@ public class RingtribeFarmWarDeployer extends FarmWarDeployer implements Members
                 unfinished.remove(war);
             }
         }
-        List<Runnable> again;
+        List<Task> again;
         synchronized (postponed) {
             again = new ArrayList<>(postponed);
             postponed.clear();
         }
         ThreadPoolExecutor running = worker;
-        if (running != null) {
-            again.forEach(running::execute);
+        for (Task task : again) {
+            try {
+                running.execute(task);
+            } catch (RejectedExecutionException e) {
+                postpone(task);
+            }
         }
     }
 

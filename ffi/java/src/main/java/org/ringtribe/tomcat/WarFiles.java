@@ -100,11 +100,9 @@ final class WarFiles {
         }
     }
 
-    /**
-     * @return a file of another name in the directory, with the content; the caller renames or deletes it
-     */
-    static File beside(File from, File directory) throws IOException {
-        File part = newPart(from.getName(), directory);
+    /** @return a file of another name in the directory of {@code to}, with the content; the caller renames or deletes it */
+    static File beside(File from, File to) throws IOException {
+        File part = newPart(to.getName(), to.getParentFile());
         try {
             Files.copy(from.toPath(), part.toPath(), StandardCopyOption.REPLACE_EXISTING);
             return part;
@@ -119,15 +117,15 @@ final class WarFiles {
         Files.move(part.toPath(), to.toPath(), StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
     }
 
-    /** Moves a finished file into a directory, under another name yet: by copy if it is on another file system. */
-    static File moveBeside(File from, File directory) throws IOException {
-        File part = newPart(from.getName(), directory);
+    /** As {@link #beside}, and the first one is gone; copied only if it is on another file system. */
+    static File moveBeside(File from, File to) throws IOException {
+        File part = newPart(to.getName(), to.getParentFile());
         try {
             rename(from, part);
             return part;
         } catch (AtomicMoveNotSupportedException e) {
             Files.deleteIfExists(part.toPath());
-            File copied = beside(from, directory);
+            File copied = beside(from, to);
             Files.deleteIfExists(from.toPath());
             return copied;
         } catch (IOException e) {

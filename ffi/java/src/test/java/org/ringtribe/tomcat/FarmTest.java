@@ -12,6 +12,7 @@ import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.IOException;
 import java.io.Serializable;
+import java.lang.management.ManagementFactory;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -24,6 +25,8 @@ import java.util.concurrent.Callable;
 import java.util.zip.CRC32;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipOutputStream;
+
+import javax.management.ObjectName;
 
 import org.apache.catalina.ha.deploy.FarmWarDeployer;
 import org.apache.catalina.ha.deploy.FileMessage;
@@ -138,7 +141,7 @@ class FarmTest {
         await(name + " is deployed: " + node.log(), () -> node.context("farm", "/" + name) != null
                 && node.context("farm", "/" + name).getState().isAvailable()
                 && Arrays.equals(content, Files.readAllBytes(APPS.resolve(name + ".war"))));
-        assertEquals(Collections.emptyList(), parts());
+        await("nothing else is left", () -> parts().isEmpty());
     }
 
     /** @return names of what is neither a WAR nor a directory */
@@ -406,6 +409,32 @@ class FarmTest {
                     + "attribute; did you mean watchDir?", "maxValidTime=\"soon\" of Deployer is refused: give a whole number" }) {
                 assertTrue(refusal.contains(part), part + " in " + refusal + node.log());
             }
+        }
+    }
+
+    private static Object ofTomcats(String operation, String context) throws Exception {
+        return ManagementFactory.getPlatformMBeanServer().invoke(new ObjectName("Catalina:type=Deployer,host=farm"),
+                operation, new Object[] { context }, new String[] { String.class.getName() });
+    }
+
+    @Test
+    void whatFindsTheApplicationBusyWaitsAndTheNewestStays() throws Exception {
+        try (OneNode node = started(OneNode.freeUdpPort())) {
+            byte[] newest = war(700, 2);
+            assertEquals(true, ofTomcats("tryAddServiced", "/busy"));
+            for (byte[] content : new byte[][] { war(600, 1), newest }) {
+                deployer(node).messageReceived(stockPieces("busy.war", "/busy", content).get(0));
+            }
+            deployer(node).messageReceived(stockPieces("idle.war", "/idle", newest).get(0));
+            await("idle is deployed", () -> node.context("farm", "/idle") != null);
+            assertFalse(Files.exists(APPS.resolve("busy.war")));
+            assertEquals(2, parts().size());
+            ofTomcats("removeServiced", "/busy");
+            byte[] later = war(800, 3);
+            deployer(node).messageReceived(stockPieces("busy.war", "/busy", later).get(0));
+            await("the last one is deployed", () -> node.context("farm", "/busy") != null);
+            deployer(node).backgroundProcess();
+            isDeployed(node, "busy", later);
         }
     }
 }
