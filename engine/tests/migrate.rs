@@ -105,7 +105,7 @@ fn the_first_users_file_keeps_every_value() {
         let valve = expected(&[("className", valve), ("filter", filter)]);
         assert_eq!(below(&["Cluster", "Valve"]), valve);
         let deployer = [
-            ("className", "org.apache.catalina.ha.deploy.FarmWarDeployer"),
+            ("className", "org.ringtribe.tomcat.RingtribeFarmWarDeployer"),
             ("tempDir", "/tmp/war-temp/"),
             ("deployDir", "/tmp/war-deploy/"),
             ("watchDir", "/tmp/war-listen/"),

@@ -35,6 +35,8 @@ pub struct Setup {
     /// The Cluster element, if it is not the usual one of its flavour; @MCAST_PORT@ and @TCP_PORT@
     /// stand for ports.
     pub cluster: Option<String>,
+    /// The whole server.xml, if it is not the usual one; as in `cluster`, and @HTTP_PORT@ beside.
+    pub server: Option<String>,
     /// System properties.
     pub properties: Vec<(String, String)>,
     /// Files below conf, with the same placeholders.
@@ -55,6 +57,7 @@ impl Setup {
             drop_replication: false,
             line: Line::V10_1,
             cluster: None,
+            server: None,
             properties: Vec::new(),
             files: Vec::new(),
         }
@@ -229,7 +232,11 @@ fn write_base(base: &Path, setup: &Setup, http_port: u16) -> Result<(), String> 
             .replace("@TCP_PORT@", &tcp_port);
         fs::write(base.join("conf").join(name), text_of_it).map_err(text)?;
     }
-    let server = read("server.xml")?
+    let server = match &setup.server {
+        Some(whole) => whole.clone(),
+        None => read("server.xml")?,
+    };
+    let server = server
         .replace("@CLUSTER@", &cluster)
         .replace("@HTTP_PORT@", &http_port.to_string())
         .replace("@ROUTE@", &setup.name)

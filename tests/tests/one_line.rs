@@ -40,6 +40,12 @@ fn await_equal(what: &str, mut one: impl FnMut() -> String, mut other: impl FnMu
     }
 }
 
+/// An attribute, or what an operation returns, of the cluster's MBean.
+fn managed(node: &Tomcat, what: &str) -> String {
+    let path = format!("/jmx?bean=Catalina:type=Cluster,host=localhost&{what}");
+    ask(node, &mut Browser::default(), &path)
+}
+
 /// Requests of one session at once, each changing the same attribute; how often the other node
 /// differs when all are answered.
 fn differences_count(here: &Tomcat, there: &Tomcat, session: &Browser) -> usize {
@@ -111,6 +117,8 @@ fn the_one_element_and_a_file_of_2007_and_a_node_without_the_library_are_one_clu
     await_equal("A has what C changed", || ask(&a, &mut asked, "/get?k=x"), || "200 late".into());
 
     c.stop().expect("C stops");
+    assert_eq!(ask(&a, &mut browser, "/set?k=x&v=again"), "200 again");
+    assert_eq!(managed(&a, "get=safeToStop"), "200 true");
     without.cluster = Some(one_line(&format!("{WORDS} nativeRequired=\"true\"")));
     let log = Tomcat::refused(&without).expect("C does not start");
     assert!(
@@ -124,8 +132,8 @@ fn updates_that_are_queued_keep_their_order_too() {
     let mcast_port = free_mcast_port();
     // No JvmRouteBinderValve, which would change the id whenever the other node is asked.
     let valve = "<Valve className=\"org.ringtribe.tomcat.RingtribeReplicationValve\"/></Cluster>";
-    let queued =
-        one_line(&format!("{WORDS} replicationMode=\"fastasyncqueue\"")).replace("/>", ">") + valve;
+    let words = format!("{WORDS} replicationMode=\"fastasyncqueue\" readyPath=\"/ready\"");
+    let queued = one_line(&words).replace("/>", ">") + valve;
     let start = |name: &str| {
         let mut setup = setup(name, mcast_port, queued.clone());
         setup.line = Line::V11_0;
@@ -141,4 +149,18 @@ fn updates_that_are_queued_keep_their_order_too() {
         let here = || ask(a, &mut one, "/get?k=raced");
         await_equal("both nodes end equal", here, move || ask(b, &mut other, "/get?k=raced"));
     }
+
+    // A goes: its balancer learns of it, its own users do not.
+    let ready =
+        |node: &Tomcat| Browser::default().get(node.address(), "/ready").expect("an answer");
+    assert_eq!((ready(&a).status, ready(&b).status), (200, 200));
+    managed(&a, "call=stopAccepting");
+    assert_eq!((ready(&a).status, ready(&b).status), (503, 200));
+    assert_eq!(ask(&a, &mut browser, "/set?k=raced&v=last"), "200 last");
+    await_equal("A may be stopped", || managed(&a, "get=safeToStop"), || "200 true".into());
+    assert_eq!(managed(&a, "get=underCopied"), "200 0");
+    a.stop().expect("A stops");
+    assert_eq!(ask(&b, &mut browser.clone(), "/get?k=raced"), "200 last");
+    let why = managed(&b, "get=notSafeToStopBecause");
+    assert!(why.starts_with("200 there is no other member"), "{why}");
 }

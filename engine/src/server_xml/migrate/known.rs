@@ -58,7 +58,7 @@ pub(super) fn class(name: &str, to: Line) -> Option<Fate> {
         }
         "cluster.tcp.ReplicationValve" => Now(FILTER_VALVE, RENAMED),
         "cluster.deploy.FarmWarDeployer" => {
-            Now("org.apache.catalina.ha.deploy.FarmWarDeployer", RENAMED)
+            Now("org.ringtribe.tomcat.RingtribeFarmWarDeployer", RENAMED)
         }
         "cluster.authenticator.ClusterSingleSignOn" => {
             Now("org.apache.catalina.ha.authenticator.ClusterSingleSignOn", RENAMED)

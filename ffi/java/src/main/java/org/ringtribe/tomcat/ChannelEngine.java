@@ -165,6 +165,15 @@ final class ChannelEngine implements Engine.Events {
         }
     }
 
+    /** @return what the channel's open engine has queued, or not acknowledged by its members; -1 if there is none */
+    static long queuedBytes(Channel channel) {
+        synchronized (ENGINES) {
+            ChannelEngine shared = ENGINES.get(channel);
+            String bytes = shared == null ? "-1" : shared.described("queued_bytes");
+            return bytes.isEmpty() ? Long.MAX_VALUE : Long.parseLong(bytes);
+        }
+    }
+
     Engine engine() {
         return engine;
     }
@@ -249,6 +258,10 @@ final class ChannelEngine implements Engine.Events {
     @Override
     public void gap(long id, boolean here, long messages) {
         String who = here ? "This node missed messages of " + members.get(id) : members.get(id) + " missed messages of this node";
+        Member missing = members.get(id);
+        if (!here && missing != null && channel instanceof RingtribeChannel) {
+            ((RingtribeChannel) channel).copies().missed(missing);
+        }
         log.warn(who + (messages == 0 ? "" : ", up to " + messages));
     }
 

@@ -16,7 +16,7 @@ final class OldClasses {
         TODAY.put(OLD + "session.JvmRouteBinderValve", HA + "session.JvmRouteBinderValve");
         TODAY.put(OLD + "session.ClusterSessionListener", HA + "session.ClusterSessionListener");
         TODAY.put(OLD + "tcp.ReplicationValve", RingtribeReplicationValve.class.getName());
-        TODAY.put(OLD + "deploy.FarmWarDeployer", HA + "deploy.FarmWarDeployer");
+        TODAY.put(OLD + "deploy.FarmWarDeployer", RingtribeFarmWarDeployer.class.getName());
         TODAY.put(OLD + "authenticator.ClusterSingleSignOn", HA + "authenticator.ClusterSingleSignOn");
         // The engine's parts: their class does not matter, their attributes do.
         TODAY.put(OLD + "tcp.SimpleTcpCluster", RingtribeCluster.class.getName());

@@ -11,16 +11,30 @@ final class Outcome implements ErrorHandler {
 
     private final CountDownLatch known = new CountDownLatch(1);
     private volatile ChannelException failure;
+    private volatile Copies.Change change;
 
-    @Override
-    public void handleError(ChannelException e, UniqueId id) {
-        failure = e;
+    /** @param learning learns of it before whoever waits */
+    void tells(Copies.Change learning) {
+        change = learning;
+    }
+
+    private void end(ChannelException failed) {
+        failure = failed;
+        Copies.Change learning = change;
+        if (learning != null) {
+            learning.acknowledged(failed);
+        }
         known.countDown();
     }
 
     @Override
+    public void handleError(ChannelException e, UniqueId id) {
+        end(e);
+    }
+
+    @Override
     public void handleCompletion(UniqueId id) {
-        known.countDown();
+        end(null);
     }
 
     /** @return whether it is known, so that nobody need wait */

@@ -31,6 +31,7 @@ public class RingtribeChannel extends GroupChannel {
     private final Settings settings = new Settings(Words.CHANNEL, this, (attribute, value) -> { });
     private boolean nativeRequired;
     private volatile boolean stock;
+    private final Copies copies = new Copies();
     private SimpleTcpCluster cluster;
 
     public RingtribeChannel() {
@@ -63,6 +64,23 @@ public class RingtribeChannel extends GroupChannel {
         return stock;
     }
 
+    /** @return which members have which sessions */
+    Copies copies() {
+        return copies;
+    }
+
+    @Override
+    public void memberAdded(Member member) {
+        copies.joined(member);
+        super.memberAdded(member);
+    }
+
+    @Override
+    public void memberDisappeared(Member member) {
+        copies.left(member);
+        super.memberDisappeared(member);
+    }
+
     /** The cluster shows itself when it starts, as a listener: an element does not know its parent. */
     @Override
     public void addMembershipListener(MembershipListener listener) {
@@ -92,6 +110,15 @@ public class RingtribeChannel extends GroupChannel {
                     + "cannot be loaded: " + why);
         }
         super.start(level);
+    }
+
+    @Override
+    public synchronized void stop(int level) throws ChannelException {
+        try {
+            super.stop(level);
+        } finally {
+            copies.clear();
+        }
     }
 
     /** What the channel and the cluster around it add to the engine's attributes. */
@@ -146,12 +173,23 @@ public class RingtribeChannel extends GroupChannel {
      * @throws ChannelException it was not handed over; the handler is not called then
      */
     void submit(Member[] destination, Serializable msg, int options, Outcome handler) throws ChannelException {
+        Copies.Change change = copies.begin(cluster, msg, destination);
+        if (change != null && handler != null) {
+            handler.tells(change);
+        }
         Sending sending = Sending.begin(this, Keys.of(msg));
+        ChannelException failure = null;
         try {
             sending.becomeAsynchronous(handler, null);
             super.send(destination, msg, options, handler);
+        } catch (ChannelException e) {
+            failure = e;
+            throw e;
         } finally {
             sending.end();
+            if (change != null && handler == null) {
+                change.handedOver(failure);
+            }
         }
         sending.returned();
     }
@@ -166,22 +204,42 @@ public class RingtribeChannel extends GroupChannel {
             // find it applied everywhere.
             effective = (options | APPLIED) & ~Channel.SEND_OPTIONS_ASYNCHRONOUS;
         }
+        Copies.Change change = copies.begin(cluster, msg, destination);
+        boolean isAwaited = (effective & Channel.SEND_OPTIONS_ASYNCHRONOUS) == 0;
         Sending sending = Sending.begin(this, Keys.of(msg));
         UniqueId id;
+        ChannelException failure = new ChannelException("not sent");
         try {
             id = super.send(destination, msg, effective, handler);
+            failure = null;
         } catch (ChannelException e) {
+            failure = e;
             // The cluster logs it and goes on; the request that it belongs to must know.
             Replication request = Replication.current();
-            boolean isAwaited = (effective & Channel.SEND_OPTIONS_ASYNCHRONOUS) == 0;
             if (request != null && isAwaited && Replication.isOfSession(msg)) {
                 request.failed(RingtribeDeltaSession.hash(((SessionMessage) msg).getSessionID()), e);
             }
             throw e;
         } finally {
             sending.end();
+            record(change, destination, msg, effective, failure);
         }
         sending.returned();
         return id;
+    }
+
+    /** Who has what was sent. */
+    private void record(Copies.Change change, Member[] destination, Serializable msg, int options, ChannelException failure) {
+        if (change != null && (options & SEND_OPTIONS_USE_ACK) != 0 && (options & SEND_OPTIONS_ASYNCHRONOUS) == 0) {
+            change.acknowledged(failure);
+        } else if (change != null) {
+            change.handedOver(failure);
+        }
+        if (msg instanceof SessionMessage) {
+            int event = ((SessionMessage) msg).getEventType();
+            if (event == SessionMessage.EVT_ALL_SESSION_DATA || event == SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE) {
+                copies.answered(destination, (SessionMessage) msg, failure == null);
+            }
+        }
     }
 }

@@ -5,9 +5,13 @@ import java.util.List;
 
 import org.apache.catalina.LifecycleException;
 import org.apache.catalina.Valve;
+import org.apache.catalina.ha.ClusterDeployer;
 import org.apache.catalina.ha.ClusterManager;
+import org.apache.catalina.ha.ClusterMessage;
 import org.apache.catalina.ha.tcp.ReplicationValve;
+import org.apache.catalina.ha.deploy.FarmWarDeployer;
 import org.apache.catalina.ha.session.JvmRouteBinderValve;
+import org.apache.catalina.ha.session.SessionMessage;
 import org.apache.catalina.ha.tcp.SimpleTcpCluster;
 import org.apache.catalina.tribes.Channel;
 import org.apache.juli.logging.Log;
@@ -27,6 +31,7 @@ public class RingtribeCluster extends SimpleTcpCluster {
     private static final Log log = LogFactory.getLog(RingtribeCluster.class);
 
     private final FlatWords words = new FlatWords(this);
+    private final Drain drain = new Drain(this);
     private final DistributableWatch watch = new DistributableWatch();
     private String config;
     private boolean nativeRequired;
@@ -116,6 +121,100 @@ public class RingtribeCluster extends SimpleTcpCluster {
         return replicationValves().stream().mapToLong(RingtribeReplicationValve::getRequestsWithoutCopy).sum();
     }
 
+    Drain drain() {
+        return drain;
+    }
+
+    /**
+     * @param path a path that answers 200 "ready" while this node is in service and 503 from
+     *        {@link #stopAccepting} on, whatever applications there are: for the check of a balancer. By default there
+     *        is none. A RingtribeReplicationValve of this Cluster answers it
+     */
+    public void setReadyPath(String path) {
+        drain.setReadyPath(path);
+    }
+
+    public String getReadyPath() {
+        return drain.readyPath();
+    }
+
+    /**
+     * @param word what becomes, after {@link #stopAccepting}, of a request that has no session known here: serve (the
+     *        default) serves it and begins sessions, all of which are copied, so that no request fails while balancers
+     *        learn of it; 503 refuses it before any application sees it, with Retry-After, for balancers that repeat
+     *        such a request elsewhere and have no check of their own (mod_jk's fail_on_status, nginx's
+     *        proxy_next_upstream http_503, HAProxy's retry-on 503)
+     */
+    public void setWhileNotAccepting(String word) {
+        drain.setWhileNotAccepting(word);
+    }
+
+    public String getWhileNotAccepting() {
+        return drain.whileNotAccepting();
+    }
+
+    /**
+     * Begins to take this node out of service: {@code readyPath} answers 503, and {@code whileNotAccepting} says what
+     * becomes of requests without a session. What has a session here is served as before and its changes are copied;
+     * the node stays a member, and what the others change is copied to it. May be called at any time.
+     */
+    public void stopAccepting() {
+        drain.stopAccepting();
+    }
+
+    /** Takes {@link #stopAccepting} back. */
+    public void startAccepting() {
+        drain.startAccepting();
+    }
+
+    /** @return false from {@link #stopAccepting} on */
+    public boolean isAccepting() {
+        return drain.isAccepting();
+    }
+
+    /**
+     * @return sessions that this node served last and whose last change no living member acknowledged; a member that
+     *         fetched all sessions after the change counts too. What was sent without waiting counts as acknowledged
+     *         once the engine had nothing unacknowledged at all, which under load may be late. Of sessions that another
+     *         manager than RingtribeDeltaManager keeps nothing is known: all that are here count. Earlier changes that
+     *         failed are in replicationFailures and do not count, nor do sessions of applications that are not
+     *         distributable: those are lost in any case
+     */
+    public int getUnderCopied() {
+        return drain.underCopied();
+    }
+
+    /**
+     * @return whether no session is lost if this node stops now: {@link #getUnderCopied underCopied} is 0, nothing is
+     *         queued or unacknowledged, there is another member, and no manager ends its sessions at the stop. A request
+     *         that runs, or comes, may change that: call {@link #stopAccepting} first and wait until the balancer has
+     *         noticed
+     */
+    public boolean isSafeToStop() {
+        return drain.reasonsNotToStop().isEmpty();
+    }
+
+    /** @return why {@link #isSafeToStop safeToStop} is false, empty if it is true */
+    public String getNotSafeToStopBecause() {
+        return String.join("; ", drain.reasonsNotToStop());
+    }
+
+    @Override
+    public void messageReceived(ClusterMessage message) {
+        if (message instanceof SessionMessage && getChannel() instanceof RingtribeChannel
+                && ((SessionMessage) message).getEventType() == SessionMessage.EVT_GET_ALL_SESSIONS) {
+            ((RingtribeChannel) getChannel()).copies().asked(message.getAddress(),
+                    ((SessionMessage) message).getContextName());
+        }
+        super.messageReceived(message);
+    }
+
+    @Override
+    public void backgroundProcess() {
+        super.backgroundProcess();
+        drain.backgroundProcess();
+    }
+
     private List<RingtribeReplicationValve> replicationValves() {
         List<RingtribeReplicationValve> found = new ArrayList<>();
         for (Valve valve : getValves()) {
@@ -134,6 +233,17 @@ public class RingtribeCluster extends SimpleTcpCluster {
     public boolean setProperty(String name, String value) {
         words.give(name, value, "Cluster");
         return true;
+    }
+
+    /** {@inheritDoc} A stock FarmWarDeployer, which loses WARs and obeys paths in names, is replaced. */
+    @Override
+    public void setClusterDeployer(ClusterDeployer deployer) {
+        ClusterDeployer taken = deployer;
+        if (deployer != null && deployer.getClass() == FarmWarDeployer.class) {
+            taken = RingtribeFarmWarDeployer.inThePlaceOf((FarmWarDeployer) deployer);
+            log.info(taken.getClass().getName() + " takes the place of " + deployer.getClass().getName());
+        }
+        super.setClusterDeployer(taken);
     }
 
     @Override
@@ -161,6 +271,7 @@ public class RingtribeCluster extends SimpleTcpCluster {
     void report(Configuration report) {
         report.report("channelSendOptions", getChannelSendOptions(), optionsOrigin);
         report.report(FailureAnswer.ATTRIBUTE, getOnReplicationFailure(), answerOrigin());
+        drain.report(report);
         words.report(report);
     }
 
@@ -197,6 +308,7 @@ public class RingtribeCluster extends SimpleTcpCluster {
         words.apply(channel, errors);
         checkFilters(errors);
         decideAnswer(errors);
+        drain.check(errors);
         if (!errors.isEmpty()) {
             String text = String.join("; ", errors);
             log.error(text);

@@ -36,6 +36,8 @@ public class RingtribeDeltaSession extends DeltaSession {
     private final transient Map<String,byte[]> sent = new HashMap<>();
     /** Of the difference that was submitted last; guarded by {@link #order}. */
     private transient Outcome last;
+    /** Who has a copy. */
+    private final transient Copies.Copy copy = new Copies.Copy();
     /** The thread that sets an attribute. */
     private transient volatile Thread setting;
 
@@ -46,6 +48,10 @@ public class RingtribeDeltaSession extends DeltaSession {
 
     public RingtribeDeltaSession(Manager manager) {
         super(manager);
+    }
+
+    Copies.Copy copy() {
+        return copy;
     }
 
     Object order() {

@@ -130,6 +130,10 @@ public class RingtribeReplicationValve extends ReplicationValve {
      */
     @Override
     public void invoke(Request request, Response response) throws IOException {
+        if (getCluster() instanceof RingtribeCluster
+                && ((RingtribeCluster) getCluster()).drain().answers(request, response)) {
+            return;
+        }
         Replication replication = Replication.begin();
         try {
             super.invoke(request, response);

@@ -6,7 +6,9 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.IntPredicate;
 
 import org.apache.catalina.ha.session.SessionMessage;
+import org.apache.catalina.ha.session.SessionMessageImpl;
 import org.apache.catalina.tribes.Channel;
+import org.apache.catalina.tribes.ChannelException;
 import org.apache.catalina.tribes.ChannelListener;
 import org.apache.catalina.tribes.Member;
 import org.apache.catalina.tribes.MembershipListener;
@@ -19,9 +21,15 @@ final class OtherMember implements AutoCloseable, ChannelListener {
     private final RingtribeChannel channel = new RingtribeChannel();
     private volatile IntPredicate failing = event -> false;
     private volatile String name;
+    private volatile CountDownLatch ended = new CountDownLatch(0);
 
     /** Joins, and returns when the node has it as a member. */
     OtherMember(OneNode node, int mcastPort) throws Exception {
+        this(node.channel(), mcastPort, null);
+    }
+
+    /** @param also takes what comes too, null if nobody does */
+    OtherMember(RingtribeChannel node, int mcastPort, ChannelListener also) throws Exception {
         give((ChannelEngine.Part) channel.getMembershipService(), "mcastPort", String.valueOf(mcastPort));
         give((ChannelEngine.Part) channel.getMembershipService(), "mcastBindAddr", "127.0.0.1");
         give((ChannelEngine.Part) channel.getMembershipService(), "mcastFrequency", "50");
@@ -30,7 +38,10 @@ final class OtherMember implements AutoCloseable, ChannelListener {
         give((ChannelEngine.Part) channel.getChannelReceiver(), "tcpListenPort", String.valueOf(OneNode.freePort()));
         channel.addChannelListener(this);
         CountDownLatch joined = new CountDownLatch(1);
-        node.channel().addMembershipListener(new MembershipListener() {
+        if (also != null) {
+            channel.addChannelListener(also);
+        }
+        node.addMembershipListener(new MembershipListener() {
             @Override
             public void memberAdded(Member member) {
                 name = member.getName();
@@ -44,7 +55,7 @@ final class OtherMember implements AutoCloseable, ChannelListener {
         });
         channel.start(Channel.DEFAULT);
         if (!joined.await(LONGEST_WAIT_S, TimeUnit.SECONDS)) {
-            throw new AssertionError("the other member is not seen: " + node.log());
+            throw new AssertionError("the other member is not seen");
         }
     }
 
@@ -52,9 +63,24 @@ final class OtherMember implements AutoCloseable, ChannelListener {
         part.settings().give(name, value, "a test");
     }
 
+    /** Sends to the node, and waits until it has dealt with it. */
+    void send(Serializable message) throws ChannelException {
+        channel.send(channel.getMembers(), message, SendMode.APPLIED);
+    }
+
     /** @param events which SessionMessage.EVT_ fail from now on */
     void failFor(IntPredicate events) {
         failing = events;
+    }
+
+    /** Asks the node for all sessions of a context, and returns when the node has sent them or failed to. */
+    void fetch(String context) throws Exception {
+        ended = new CountDownLatch(1);
+        SessionMessage asked = new SessionMessageImpl(context, SessionMessage.EVT_GET_ALL_SESSIONS, null, "fetch", "fetch");
+        channel.send(channel.getMembers(), asked, SendMode.APPLIED);
+        if (!ended.await(LONGEST_WAIT_S, TimeUnit.SECONDS)) {
+            throw new AssertionError("the sessions do not come");
+        }
     }
 
     /** @return as the node knows it */
@@ -69,6 +95,9 @@ final class OtherMember implements AutoCloseable, ChannelListener {
 
     @Override
     public void messageReceived(Serializable message, Member sender) {
+        if (((SessionMessage) message).getEventType() == SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE) {
+            ended.countDown();
+        }
         if (failing.test(((SessionMessage) message).getEventType())) {
             throw new IllegalStateException("told to fail");
         }

@@ -1,6 +1,11 @@
 package org.ringtribe.test;
 
 import java.io.IOException;
+import java.lang.management.ManagementFactory;
+
+import javax.management.JMException;
+import javax.management.MBeanServer;
+import javax.management.ObjectName;
 
 import jakarta.servlet.http.HttpServlet;
 import jakarta.servlet.http.HttpServletRequest;
@@ -9,8 +14,9 @@ import jakarta.servlet.http.HttpSession;
 
 /**
  * Sessions over HTTP, in plain text: /set?k=&v=[&maxInactive=s] answers the value that is stored,
- * /get?k= the value or 404, /append?k=&v= changes a value in place, /invalidate ends the session, /ended?id= tells whether a session that
- * was known here has ended, without touching it.
+ * /get?k= the value or 404, /append?k=&v= changes a value in place, /invalidate ends the session,
+ * /ended?id= tells whether a session that was known here has ended, without touching it. And what
+ * JMX has: /jmx?bean=&get= an attribute's value, /jmx?bean=&call= what an operation returns.
  */
 public class SessionServlet extends HttpServlet {
 
@@ -67,8 +73,24 @@ public class SessionServlet extends HttpServlet {
                     response.setStatus(HttpServletResponse.SC_NOT_FOUND);
                 }
                 break;
+            case "/jmx":
+                try {
+                    response.getWriter().print(managed(request));
+                } catch (JMException e) {
+                    response.setStatus(HttpServletResponse.SC_NOT_FOUND);
+                    response.getWriter().print(e);
+                }
+                break;
             default:
                 response.setStatus(HttpServletResponse.SC_NOT_FOUND);
         }
+    }
+
+    private static Object managed(HttpServletRequest request) throws JMException {
+        MBeanServer server = ManagementFactory.getPlatformMBeanServer();
+        ObjectName bean = new ObjectName(request.getParameter("bean"));
+        String operation = request.getParameter("call");
+        return operation == null ? server.getAttribute(bean, request.getParameter("get"))
+                : server.invoke(bean, operation, new Object[0], new String[0]);
     }
 }
