@@ -47,18 +47,21 @@ impl State {
         Some(item)
     }
 
-    /// Withholds everything that came on a stream.
-    fn withhold_all(&mut self, until: Instant) {
+    /// Streams of which something waits for a poller.
+    fn streams(&self) -> BTreeSet<u64> {
         let lines = self.lines.iter().filter(|(_, line)| line.is_of_a_stream());
         let ready = self.ready.iter().filter_map(|ready| match ready {
-            Ready::Single(item) => stream_of(item),
+            Ready::Single(item) => Some(item),
             Ready::Line(_) => None,
         });
-        let streams: BTreeSet<u64> = lines
-            .map(|(id, _)| id.owner)
-            .chain(ready)
-            .chain(self.replies.iter().filter_map(stream_of))
-            .collect();
+        let single = ready.chain(&self.replies).chain(&self.withheld).filter_map(stream_of);
+        lines.map(|(id, _)| id.owner).chain(single).collect()
+    }
+
+    /// Withholds everything that came on a stream which may go on.
+    fn withhold_all(&mut self, until: Instant) {
+        let mut streams = self.streams();
+        streams.retain(|stream| !self.forgotten.contains(stream));
         for (id, line) in &mut self.lines {
             if streams.contains(&id.owner) {
                 line.withheld = true;
@@ -141,6 +144,19 @@ impl DeliveryQueue {
             self.withheld_count.store(state.withheld_until.len(), Ordering::Relaxed);
         }
         self.beat_ns.fetch_max(now.0, Ordering::Relaxed);
+    }
+
+    /// A stream is forgotten: it never goes on. What its sender reported as failed is taken out, and
+    /// returned by count; the rest is delivered, and no standstill withholds it any more.
+    pub fn forget_stream(&self, outcomes: &Arc<StreamOutcomes>, said: u64) -> u64 {
+        let failed_count = self.end_epoch(outcomes, said);
+        let mut state = self.state();
+        let streams = state.streams();
+        state.forgotten.insert(outcomes.stream());
+        state.forgotten.retain(|stream| streams.contains(stream));
+        // A standstill may have been noticed since.
+        self.release(&mut state, outcomes.stream());
+        failed_count
     }
 
     /// A stream goes on in the same epoch: nothing of it was reported as failed.
@@ -361,6 +377,34 @@ mod tests {
         rig.comes(7, 5, 2, false, false);
         assert_eq!(rig.queue.end_epoch(&rig.outcomes[&7], 1), 1);
         assert_eq!(rig.polled(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 1]);
+    }
+
+    #[test]
+    fn what_is_left_of_a_forgotten_stream_is_never_withheld() {
+        for stands_still_before in [false, true] {
+            let mut rig = Rig::new();
+            rig.comes(7, 5, 1, false, false);
+            rig.comes(7, 0, 2, false, false);
+            rig.comes(7, 0, 3, false, true);
+            rig.comes(7, 5, 4, false, false);
+            rig.comes(8, 5, 9, false, false);
+            if stands_still_before {
+                rig.pass(STILL_MS);
+            }
+            assert_eq!(rig.queue.forget_stream(&rig.outcomes[&7], 3), 1, "4 was not acknowledged");
+            rig.pass(STILL_MS);
+            let mut polled = rig.polled();
+            polled.sort_unstable();
+            assert_eq!(polled, [1, 2, 3]);
+            rig.queue.forget_stream(&rig.outcomes[&8], 9);
+            assert_eq!(rig.polled(), [9]);
+            assert_eq!(
+                rig.queue.state().forgotten.len(),
+                1,
+                "no more than what has something left"
+            );
+            assert!(rig.queue.is_idle());
+        }
     }
 
     #[test]

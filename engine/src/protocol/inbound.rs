@@ -135,9 +135,9 @@ impl Inbound {
     }
 
     fn forget(&mut self, number: u64, shared: &Shared) {
-        if let Some(mut gone) = self.by_number.remove(&number) {
-            gone.drop_open(shared);
+        if let Some(gone) = self.by_number.remove(&number) {
             self.by_name.remove(&(gone.boot_id, gone.stream));
+            gone.forgotten(shared);
         }
     }
 

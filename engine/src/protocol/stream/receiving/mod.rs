@@ -270,6 +270,13 @@ impl ReceiveStream {
         count(&shared.counters.too_late_count, dropped_count);
     }
 
+    /// The stream never goes on: its sender, if it lives, begins another.
+    pub(crate) fn forgotten(mut self, shared: &Shared) {
+        self.drop_open(shared);
+        let dropped_count = shared.deliveries.forget_stream(&self.outcomes, self.said);
+        count(&shared.counters.too_late_count, dropped_count);
+    }
+
     /// An unfinished message will never be whole.
     pub(crate) fn drop_open(&mut self, shared: &Shared) {
         let Some(open) = self.open.take() else { return };

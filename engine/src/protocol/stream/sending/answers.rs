@@ -80,6 +80,12 @@ impl SendStream {
                         self.next_sequence - 1
                     ));
                 }
+                if ack.applied > ack.received {
+                    return Err(format!(
+                        "a hello answer with {} applied of {} received",
+                        ack.applied, ack.received
+                    ));
+                }
                 let now = io.now();
                 self.state = State::Open { conn };
                 self.back_off.connected(now);
@@ -166,7 +172,8 @@ impl SendStream {
     /// name, and a gap goes in its place.
     pub(super) fn too_big(&mut self, received: u64, shared: &Shared) {
         let first = self.next_sequence - self.sent.len() as u64;
-        let at = (received + 1).checked_sub(first).and_then(|at| usize::try_from(at).ok());
+        let at = received.checked_add(1).and_then(|next| next.checked_sub(first));
+        let at = at.and_then(|at| usize::try_from(at).ok());
         let Some(frame) = at.and_then(|at| self.sent.get_mut(at)) else { return };
         let What::Chunk { message, from: 0, to } = frame else { return };
         let Some(Chunked { queued, .. }) =
