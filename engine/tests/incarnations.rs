@@ -91,10 +91,33 @@ fn another_life_at_the_same_name_is_another_member_and_the_former_does_not_retur
     assert_eq!(bench.story(), Vec::<String>::new());
     // Back to stock, under the same configured id: it must not get the own format.
     bench.hear_ringtribe(&packet(1, 4001, 5_000, b"", b""), &said(2));
-    bench.give(Input::Datagram { bytes: &packet(1, 4001, 20, b"", b""), from: HOST });
+    let hears = |bench: &mut Bench, alive_ms| {
+        let bytes = packet(1, 4001, alive_ms, b"", b"");
+        bench.give(Input::Datagram { bytes: &bytes, from: HOST });
+    };
+    hears(&mut bench, 20);
+    assert_eq!(bench.answer(&ANSWERED), 1, "it may have come late: who lives there is asked");
+    assert_eq!(bench.story(), Vec::<String>::new());
+    hears(&mut bench, 520);
+    bench.answer(&ANSWERED);
     assert_eq!(bench.story(), ["gone 4001 Cut"]);
+    hears(&mut bench, 1_020);
     bench.answer(&ANSWERED);
     assert_eq!(bench.story(), ["added 4001 id 1 tribes"]);
+}
+
+#[test]
+fn what_a_member_said_before_it_spoke_the_own_format_does_not_take_that_back() {
+    let mut bench = Bench::new();
+    bench.hear_ringtribe(&packet(1, 4001, 9_000, b"", b""), &said(1));
+    bench.answer(&ANSWERED);
+    assert_eq!(bench.story(), ["added 4001 id 1 life 1"]);
+    for alive_ms in [8_000, 8_100, 8_200, 8_300] {
+        let bytes = packet(1, 4001, alive_ms, b"", b"");
+        bench.give(Input::Datagram { bytes: &bytes, from: HOST });
+        assert_eq!(bench.answer(&answer_of(&said(1))), 1);
+    }
+    assert_eq!(bench.story(), Vec::<String>::new());
 }
 
 #[test]

@@ -158,8 +158,9 @@ impl Membership {
         true
     }
 
-    /// Decides which life of a member a heartbeat is of. `None`: of one that has ended. Else, if
-    /// another one has begun, the former is dropped, and which it was is returned inside.
+    /// Decides which life of a member a heartbeat is of. `None`: of one that has ended, or that has to
+    /// be asked for. Else, if another one has begun, the former is dropped, and which it was is
+    /// returned inside.
     #[allow(clippy::option_option, reason = "whether to go on, and the life before")]
     pub(super) fn judge_life(
         &mut self,
@@ -178,8 +179,14 @@ impl Membership {
         let is_other = match (known.spoken.boot_id(), said) {
             (Some(is), Some(said)) => is != said,
             (None, None) => false,
-            // It changed over from stock, or back: then it has started anew.
-            _ => own_host && alive_ms < known.alive_ms,
+            // It changed over from stock: then it has started anew.
+            (None, Some(_)) => own_host && alive_ms < known.alive_ms,
+            // Or back, or what it said as a stock node comes late: its own answer tells.
+            (Some(_), None) if own_host && alive_ms < known.alive_ms => {
+                self.probe(identity, true, now, out);
+                return None;
+            }
+            (Some(_), None) => false,
         };
         Some(if is_other { self.cut(identity, Status::Cut, now, out) } else { None })
     }

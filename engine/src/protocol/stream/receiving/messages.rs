@@ -206,9 +206,9 @@ impl ReceiveStream {
                 outcomes: Arc::clone(&self.outcomes),
                 reservation,
             },
-            line: line.filter(|_| {
-                !planted!(sink.shared, AnyLane) && !planted!(sink.shared, ListenersOverlap)
-            }),
+            line: line
+                .filter(|_| !planted!(sink.shared, AnyLane))
+                .filter(|_| !planted!(sink.shared, ListenersOverlap)),
             reply: flags & flags::REPLY != 0,
             short: flags & flags::SHORT != 0,
         });
