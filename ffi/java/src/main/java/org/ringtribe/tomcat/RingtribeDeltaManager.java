@@ -1,15 +1,22 @@
 package org.ringtribe.tomcat;
 
 import java.io.IOException;
-import java.util.ArrayList;
-import java.util.List;
+import java.util.Map;
+import java.util.Queue;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.ThreadPoolExecutor;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 
+import org.apache.catalina.LifecycleException;
 import org.apache.catalina.Session;
 import org.apache.catalina.ha.CatalinaCluster;
 import org.apache.catalina.ha.ClusterManager;
 import org.apache.catalina.ha.ClusterMessage;
 import org.apache.catalina.ha.session.DeltaManager;
+import org.apache.catalina.ha.session.SessionMessage;
+import org.apache.catalina.ha.session.SessionMessageImpl;
 import org.apache.catalina.ha.tcp.SimpleTcpCluster;
 import org.apache.catalina.tribes.Channel;
 import org.apache.catalina.tribes.ChannelException;
@@ -25,6 +32,8 @@ import org.apache.juli.logging.LogFactory;
  * <li>the difference is taken and handed to the engine under one lock for each session, and awaited
  * outside of it, so that two requests of a session cannot overtake each other on the way;
  * <li>with useDirtyFlag="false" an attribute that was changed without setAttribute is sent too;
+ * <li>the sessions of the others come in blocks of bounded size before requests are served; from the next
+ * member if one dies or is silent, and in the background after stateTransferTimeout;
  * <li>an attribute that cannot be serialized costs that attribute, an unreadable session in a transfer
  * of state costs that session; both are named and counted.
  * </ul>
@@ -33,10 +42,30 @@ public class RingtribeDeltaManager extends DeltaManager {
 
     private static final Log log = LogFactory.getLog(RingtribeDeltaManager.class);
 
+    private static final int BACKGROUND_THREADS = 2;
+    private static final long IDLE_SECONDS = 10;
+    private static final long MILLIS = 1000;
+
     private final AtomicLong unserializable = new AtomicLong();
     private final AtomicLong unreadable = new AtomicLong();
     private final AtomicLong failedReplications = new AtomicLong();
+    private final AtomicLong asked = new AtomicLong();
+    private final AtomicLong asking = new AtomicLong();
+    private final AtomicLong blocksReceived = new AtomicLong();
+    private final AtomicInteger lateTransfers = new AtomicInteger();
+    private final StateBlocks blocks = new StateBlocks(this);
+    private final StateSource source = new StateSource(this, blocks);
+    private final StateTransfer transfer = new StateTransfer(this);
+    private final HeldMessages held = new HeldMessages();
+    private final ExpiredSessions expired = new ExpiredSessions();
+    private ThreadPoolExecutor background;
     private boolean useDirtyFlag = true;
+
+    public RingtribeDeltaManager() {
+        // Stock's defaults are one message with everything, and 2 s between blocks that wait for nothing.
+        setSendAllSessions(false);
+        setSendAllSessionsWaitTime(0);
+    }
 
     /**
      * @param use true (the default): what was set with setAttribute is sent; false: what was changed
@@ -67,6 +96,74 @@ public class RingtribeDeltaManager extends DeltaManager {
 
     void countUnserializable() {
         unserializable.incrementAndGet();
+    }
+
+    void countUnreadable(int sessions) {
+        unreadable.addAndGet(sessions);
+    }
+
+    void countAsking() {
+        asking.incrementAndGet();
+    }
+
+    /** @return the member that sends, or sent, its sessions to this node when it started; empty if none does */
+    public String getStateTransferSource() {
+        return transfer.source();
+    }
+
+    /** @return how many sessions that member has; -1 if there is none, or it does not say it (stock) */
+    public int getStateTransferExpected() {
+        return transfer.expected();
+    }
+
+    /** @return how many of them are here */
+    public int getStateTransferReceived() {
+        return transfer.received();
+    }
+
+    @Override
+    public int getReceivedQueueSize() {
+        return held.count();
+    }
+
+    @Override
+    public long getCounterSend_EVT_GET_ALL_SESSIONS() {
+        return asking.get();
+    }
+
+    @Override
+    public long getCounterReceive_EVT_GET_ALL_SESSIONS() {
+        return asked.get();
+    }
+
+    @Override
+    public long getCounterSend_EVT_ALL_SESSION_DATA() {
+        return source.blocksSent();
+    }
+
+    @Override
+    public long getCounterReceive_EVT_ALL_SESSION_DATA() {
+        return blocksReceived.get();
+    }
+
+    @Override
+    public int getCounterSend_EVT_ALL_SESSION_TRANSFERCOMPLETE() {
+        return source.completed();
+    }
+
+    @Override
+    public int getCounterNoStateTransferred() {
+        return lateTransfers.get();
+    }
+
+    @Override
+    public synchronized void resetStatistics() {
+        super.resetStatistics();
+        asked.set(0);
+        asking.set(0);
+        blocksReceived.set(0);
+        lateTransfers.set(0);
+        source.resetStatistics();
     }
 
     @Override
@@ -131,7 +228,21 @@ public class RingtribeDeltaManager extends DeltaManager {
         if (!useDirtyFlag && !expires) {
             session.findChanged();
         }
-        return super.requestCompleted(sessionId, expires);
+        session.lock();
+        try {
+            ClusterMessage message = super.requestCompleted(sessionId, expires);
+            if (!(message instanceof SessionMessage)
+                    || ((SessionMessage) message).getEventType() != SessionMessage.EVT_SESSION_DELTA) {
+                return message;
+            }
+            session.changed(null, SessionVersion.writer(getCluster().getLocalMember()), message.getTimestamp());
+            SessionMessage marked = new SessionMessageImpl(getName(), SessionMessage.EVT_SESSION_DELTA,
+                    ((SessionMessage) message).getSession(), sessionId, session.changes().mark(message.getUniqueId()));
+            marked.setTimestamp(message.getTimestamp());
+            return marked;
+        } finally {
+            session.unlock();
+        }
     }
 
     private static void submit(CatalinaCluster cluster, Member[] members, ClusterMessage message, int options,
@@ -161,74 +272,299 @@ public class RingtribeDeltaManager extends DeltaManager {
     /** {@inheritDoc} One that cannot be written, or is changed just now, is left out; stock sends none then. */
     @Override
     protected byte[] serializeSessions(Session[] sessions) throws IOException {
-        try {
-            return super.serializeSessions(sessions);
-        } catch (IOException | RuntimeException e) {
-            List<Session> whole = new ArrayList<>();
-            List<String> why = new ArrayList<>();
-            for (Session session : sessions) {
-                try {
-                    super.serializeSessions(new Session[] { session });
-                    whole.add(session);
-                } catch (IOException | RuntimeException one) {
-                    why.add("session " + ((RingtribeDeltaSession) session).hash() + ": " + one);
-                }
-            }
-            unreadable.addAndGet(why.size());
-            if (!why.isEmpty()) {
-                log.error("The state of " + getName() + " is sent without what cannot be written: "
-                        + String.join("; ", why));
-            }
-            return super.serializeSessions(whole.toArray(new Session[0]));
-        }
+        return blocks.write(sessions);
     }
 
     /** {@inheritDoc} One that cannot be read is passed over; stock ends the transfer at it. */
     @Override
     protected void deserializeSessions(byte[] data) throws ClassNotFoundException, IOException {
-        List<String> why = new ArrayList<>();
-        int count = 0;
-        int done = 0;
-        try (TolerantInput in = new TolerantInput(getReplicationStream(data))) {
-            count = (Integer) in.readObject();
-            while (done < count) {
-                RingtribeDeltaSession session = (RingtribeDeltaSession) createEmptySession();
-                session.readObjectData(in);
-                done++;
-                takeOrName(session, in.takeMissing(), why);
-            }
-        } catch (IOException | ClassNotFoundException | RuntimeException e) {
-            if (count == 0) {
-                throw e;
-            }
-            // From here on nobody knows where the next one begins.
-            why.add("the last " + (count - done) + " of " + count + " sessions of a message: " + e);
-            unreadable.addAndGet(count - done - 1L);
+        blocks.read(data);
+    }
+
+    @Override
+    protected void startInternal() throws LifecycleException {
+        background = new ThreadPoolExecutor(BACKGROUND_THREADS, BACKGROUND_THREADS, IDLE_SECONDS, TimeUnit.SECONDS,
+                new LinkedBlockingQueue<>(), this::backgroundThread);
+        background.allowCoreThreadTimeOut(true);
+        expired.clear();
+        expect();
+        if (getCluster() != null) {
+            getCluster().getChannel().addMembershipListener(transfer);
         }
-        if (!why.isEmpty()) {
-            unreadable.addAndGet(why.size());
-            log.error("The state of " + getName() + " came without what could not be read here: " + String.join("; ", why)
-                    + "; give every node the same classes");
+        source.start();
+        super.startInternal();
+    }
+
+    private Thread backgroundThread(Runnable task) {
+        Thread thread = new Thread(task, "Ringtribe-state[" + getName() + "]");
+        thread.setDaemon(true);
+        return thread;
+    }
+
+    @Override
+    protected void stopInternal() throws LifecycleException {
+        transfer.stop();
+        source.stop();
+        held.close();
+        if (getCluster() != null) {
+            getCluster().getChannel().removeMembershipListener(transfer);
+        }
+        if (background != null) {
+            background.shutdownNow();
+        }
+        super.stopInternal();
+    }
+
+    /** From here on the state of the others is on its way, as far as anybody can tell. */
+    private void expect() {
+        transfer.prepare();
+        held.open();
+    }
+
+    /**
+     * {@inheritDoc} It returns when the sessions are here, nobody has any, or stateTransferTimeout is over; then they
+     * are fetched on in the background.
+     */
+    @Override
+    public synchronized void getAllClusterSessions() {
+        CatalinaCluster cluster = getCluster();
+        if (cluster == null || cluster.getMembers().length == 0) {
+            log.info(getName() + ": there is no other member, so there are no sessions to fetch");
+            fetched(System.nanoTime());
+            return;
+        }
+        expect();
+        setStateTransferred(false);
+        long begin = System.nanoTime();
+        int seconds = getStateTransferTimeout();
+        try {
+            if (seconds != 0 && transfer.fetch(seconds * MILLIS)) {
+                fetched(begin);
+                return;
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        if (seconds != 0) {
+            lateTransfers.incrementAndGet();
+            log.error("The sessions of " + getName() + " are not all here: " + transfer.described() + " within "
+                    + "stateTransferTimeout=\"" + seconds + "\" seconds; requests are served from now on and may miss "
+                    + "theirs, the rest is fetched in the background. Raise stateTransferTimeout of the Manager");
+        }
+        background.execute(() -> {
+            try {
+                transfer.fetch(-1);
+                fetched(begin);
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
+        });
+    }
+
+    private void fetched(long begin) {
+        Map<String,Queue<SessionMessage>> left = held.close();
+        for (Map.Entry<String,Queue<SessionMessage>> one : left.entrySet()) {
+            for (SessionMessage message : one.getValue()) {
+                messageReceived(message, message.getAddress());
+            }
+        }
+        if (transfer.isComplete()) {
+            setStateTransferred(true);
+            long millis = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - begin);
+            String text = "Sessions of " + getName() + ": " + transfer.described() + " within " + millis + " ms";
+            if (transfer.received() < transfer.expected()) {
+                log.error(text + "; the others could not be read or written");
+            } else {
+                log.info(text);
+            }
+        }
+        transfer.end();
+    }
+
+    /** {@inheritDoc} What is for a session that is not here yet waits for it, stock's holds all until the end. */
+    @Override
+    public void messageDataReceived(ClusterMessage message) {
+        if (!(message instanceof SessionMessage)) {
+            return;
+        }
+        SessionMessage session = (SessionMessage) message;
+        switch (session.getEventType()) {
+            case SessionMessage.EVT_GET_ALL_SESSIONS:
+                if (transfer.postpones(session)) {
+                    return;
+                }
+                break;
+            case SessionMessage.EVT_SESSION_DELTA:
+            case SessionMessage.EVT_SESSION_ACCESSED:
+            case SessionMessage.EVT_CHANGE_SESSION_ID:
+                synchronized (held) {
+                    if (find(session.getSessionID()) == null && held.hold(session)) {
+                        return;
+                    }
+                }
+                break;
+            default:
+                break;
+        }
+        messageReceived(session, session.getAddress());
+    }
+
+    private RingtribeDeltaSession find(String id) {
+        Session found = id == null ? null : sessions.get(id);
+        return found instanceof RingtribeDeltaSession ? (RingtribeDeltaSession) found : null;
+    }
+
+    /** Answers who asked for all sessions, on a thread that may be held up. */
+    void answer(SessionMessage request) {
+        RingtribeMembership.execute(getCluster().getChannel(), () -> messageReceived(request, request.getAddress()));
+    }
+
+    @Override
+    protected void handleGET_ALL_SESSIONS(SessionMessage msg, Member sender) throws IOException {
+        asked.incrementAndGet();
+        source.send(sender);
+    }
+
+    @Override
+    protected void handleALL_SESSION_DATA(SessionMessage msg, Member sender) throws ClassNotFoundException, IOException {
+        blocksReceived.incrementAndGet();
+        transfer.arrived(sender, msg.getUniqueId(), blocks.read(msg.getSession()));
+    }
+
+    @Override
+    protected void handleALL_SESSION_TRANSFERCOMPLETE(SessionMessage msg, Member sender) {
+        super.handleALL_SESSION_TRANSFERCOMPLETE(msg, sender);
+        transfer.completed(sender);
+    }
+
+    @Override
+    protected void handleALL_SESSION_NOCONTEXTMANAGER(SessionMessage msg, Member sender) {
+        super.handleALL_SESSION_NOCONTEXTMANAGER(msg, sender);
+        transfer.noContext(sender);
+    }
+
+    /** {@inheritDoc} One that came already, with the state of another node, is not made anew. */
+    @Override
+    protected void handleSESSION_CREATED(SessionMessage msg, Member sender) {
+        String id = msg.getSessionID();
+        ExpiredSessions.End end = expired.of(id);
+        if (end != null && end.ends(msg.getTimestamp(), msg.getTimestamp())) {
+            return;
+        }
+        if (!held.isOpen()) {
+            createIfUnknown(msg, sender);
+            return;
+        }
+        synchronized (held) {
+            createIfUnknown(msg, sender);
+            release(id);
         }
     }
 
-    private void takeOrName(RingtribeDeltaSession session, String missing, List<String> why) {
-        String refused = missing;
-        try {
-            if (refused == null) {
-                take(session);
-            }
-        } catch (RuntimeException e) {
-            // A listener of the application.
-            refused = e.toString();
+    private void createIfUnknown(SessionMessage msg, Member sender) {
+        RingtribeDeltaSession here = find(msg.getSessionID());
+        if (here == null || here.getCreationTimeInternal() != msg.getTimestamp()) {
+            super.handleSESSION_CREATED(msg, sender);
         }
-        if (refused != null) {
-            why.add("session " + session.hash() + ": " + refused);
+    }
+
+    @Override
+    protected void handleSESSION_EXPIRED(SessionMessage msg, Member sender) throws IOException {
+        RingtribeDeltaSession session = find(msg.getSessionID());
+        // Of one that is not here: its copy may be on the way.
+        expired.add(msg.getSessionID(), session != null ? session.end()
+                : new ExpiredSessions.End(msg.getTimestamp(), msg.getTimestamp(), false));
+        held.take(msg.getSessionID());
+        super.handleSESSION_EXPIRED(msg, sender);
+    }
+
+    @Override
+    protected void handleSESSION_DELTA(SessionMessage msg, Member sender) throws IOException, ClassNotFoundException {
+        RingtribeDeltaSession session = find(msg.getSessionID());
+        if (session == null) {
+            super.handleSESSION_DELTA(msg, sender);
+            return;
+        }
+        SessionVersion sent = SessionVersion.ofMarked(msg.getUniqueId());
+        session.lock();
+        try {
+            if (sent != null && session.changes().holds(sent)) {
+                // It came with the state of another node.
+                return;
+            }
+            super.handleSESSION_DELTA(msg, sender);
+            session.changed(sent, SessionVersion.writer(sender), msg.getTimestamp());
+        } finally {
+            session.unlock();
+        }
+    }
+
+    @Override
+    protected void handleCHANGE_SESSION_ID(SessionMessage msg, Member sender) throws IOException {
+        super.handleCHANGE_SESSION_ID(msg, sender);
+        synchronized (held) {
+            release(deserializeSessionId(msg.getSession()));
+        }
+    }
+
+    @Override
+    protected void changeSessionId(Session session, String newId, boolean notifySessionListeners,
+            boolean notifyContainerListeners) {
+        if (session instanceof RingtribeDeltaSession) {
+            long createdAt = ((RingtribeDeltaSession) session).getCreationTimeInternal();
+            expired.add(session.getIdInternal(), new ExpiredSessions.End(createdAt, createdAt, false));
+        }
+        super.changeSessionId(session, newId, notifySessionListeners, notifyContainerListeners);
+    }
+
+    /** A session ends here, and everywhere. */
+    void ended(RingtribeDeltaSession session) {
+        expired.add(session.getIdInternal(), session.end());
+    }
+
+    /** Applies what waited for a session that is here now; called under the lock of what is held. */
+    private void release(String id) {
+        for (SessionMessage message : held.take(id)) {
+            messageReceived(message, message.getAddress());
+        }
+    }
+
+    /**
+     * A copy came from another node: it is taken if it is newer than what is here.
+     *
+     * @return whether it is what this node has now
+     */
+    boolean take(RingtribeDeltaSession came) {
+        if (expired.ends(came)) {
+            return false;
+        }
+        RingtribeDeltaSession here;
+        synchronized (held) {
+            here = find(came.getIdInternal());
+            if (here == null) {
+                addNew(came);
+                release(came.getIdInternal());
+                return true;
+            }
+        }
+        here.lock();
+        try {
+            SessionVersion both = here.changes().and(came.changes());
+            boolean isNewer = came.changes().holds(here.changes()) ? !here.changes().holds(came.changes())
+                    : !here.changes().holds(came.changes())
+                            && came.changes().prevailsOver(here.changes(), came.changedAt(), here.changedAt());
+            if (isNewer) {
+                here.become(came, isNotifyListenersOnReplication());
+                here.setChanges(both, came.changedAt());
+            }
+            return isNewer;
+        } finally {
+            here.unlock();
         }
     }
 
     /** As stock does with each session that came; it counts them too, with a field that not every line has. */
-    private void take(RingtribeDeltaSession session) {
+    private void addNew(RingtribeDeltaSession session) {
         session.setManager(this);
         session.setValid(true);
         session.setPrimarySession(false);
@@ -239,6 +575,12 @@ public class RingtribeDeltaManager extends DeltaManager {
         if (isNotifySessionListenersOnReplication()) {
             session.tellNew();
         }
+    }
+
+    /** Sends to one member and waits until it has dealt with it. */
+    void sendTo(Member member, SessionMessage message) throws ChannelException {
+        message.setAddress(getCluster().getLocalMember());
+        getCluster().getChannel().send(new Member[] { member }, message, SendMode.APPLIED);
     }
 
     @Override

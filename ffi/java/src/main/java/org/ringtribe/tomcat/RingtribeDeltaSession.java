@@ -25,6 +25,7 @@ public class RingtribeDeltaSession extends DeltaSession {
     private static final Log log = LogFactory.getLog(RingtribeDeltaSession.class);
     private static final long serialVersionUID = 1L;
     private static final int HASH_CHARS = 8;
+    private static final long MILLIS = 1000;
 
     /** Types that cannot be changed in place. */
     private static final Set<Class<?>> FIXED = new HashSet<>(Arrays.asList(String.class, Boolean.class, Character.class,
@@ -38,6 +39,10 @@ public class RingtribeDeltaSession extends DeltaSession {
     private transient Outcome last;
     /** The thread that sets an attribute. */
     private transient volatile Thread setting;
+    /** What this copy holds; written under {@link #lock()}. */
+    private transient volatile SessionVersion changes = SessionVersion.NONE;
+    /** When it was changed last, by the clock of who changed it, ms since 1970; written under {@link #lock()}. */
+    private transient volatile long changedAt;
 
     /** For serialization. */
     public RingtribeDeltaSession() {
@@ -63,6 +68,99 @@ public class RingtribeDeltaSession extends DeltaSession {
             last = null;
         }
         return last;
+    }
+
+    SessionVersion changes() {
+        return changes;
+    }
+
+    long changedAt() {
+        return changedAt;
+    }
+
+    /** Called under {@link #lock()}, or before anybody else knows the session. */
+    void setChanges(SessionVersion changes, long changedAt) {
+        this.changes = changes;
+        this.changedAt = changedAt;
+    }
+
+    /**
+     * A change was made here, or came. Called under {@link #lock()}.
+     *
+     * @param sent the version that the change made; null if nobody counted it: it is made here, or by a stock node
+     * @param at the clock of who changed it, ms since 1970
+     * @return false if an earlier change is missing here: the version stays what it was
+     */
+    boolean changed(SessionVersion sent, long writer, long at) {
+        if (sent != null && !changes.holds(sent.beforeChangeBy(writer))) {
+            return false;
+        }
+        changes = sent == null ? changes.changedBy(writer) : changes.and(sent);
+        changedAt = Math.max(changedAt, at);
+        return true;
+    }
+
+    /** @return whether it has not ended, nor must end now because nobody used it */
+    boolean isLive() {
+        if (!isValid) {
+            return false;
+        }
+        return maxInactiveInterval <= 0 || !isIdle(isPrimarySession() ? 1 : 2);
+    }
+
+    private boolean isIdle(int times) {
+        boolean isUsed = accessCount != null && accessCount.get() > 0;
+        return !isUsed && maxInactiveInterval > 0 && getIdleTimeInternal() / MILLIS >= (long) times * maxInactiveInterval;
+    }
+
+    /** @return how it ends if it does so now */
+    ExpiredSessions.End end() {
+        return new ExpiredSessions.End(creationTime, thisAccessedTime, isIdle(1));
+    }
+
+    /** {@inheritDoc} A copy that nobody used does not end the session: it may be in use elsewhere. */
+    @Override
+    public void expire(boolean notify, boolean notifyCluster) {
+        if (isValid && notifyCluster && getManager() instanceof RingtribeDeltaManager) {
+            ((RingtribeDeltaManager) getManager()).ended(this);
+        }
+        super.expire(notify, notifyCluster);
+    }
+
+    /**
+     * Takes over a newer copy. What a running request has changed and not sent yet stays. Called under
+     * {@link #lock()}.
+     */
+    void become(RingtribeDeltaSession newer, boolean notify) {
+        Set<String> unsent = new HashSet<>();
+        boolean isPrincipalUnsent = false;
+        if (getDeltaRequest() instanceof TolerantDeltaRequest) {
+            unsent = ((TolerantDeltaRequest) getDeltaRequest()).changedAttributes();
+            isPrincipalUnsent = ((TolerantDeltaRequest) getDeltaRequest()).isPrincipalChanged();
+        }
+        for (String name : keys()) {
+            if (!unsent.contains(name) && !newer.attributes.containsKey(name) && !exclude(name, attributes.get(name))) {
+                removeAttributeInternal(name, notify, false);
+            }
+        }
+        for (Map.Entry<String,Object> entry : newer.attributes.entrySet()) {
+            if (!unsent.contains(entry.getKey())) {
+                setAttribute(entry.getKey(), entry.getValue(), notify, false);
+            }
+        }
+        if (!isPrincipalUnsent) {
+            setPrincipal(newer.getPrincipal(), false);
+        }
+        notes.putAll(newer.notes);
+        listeners = newer.listeners;
+        creationTime = newer.creationTime;
+        maxInactiveInterval = newer.maxInactiveInterval;
+        isNew = newer.isNew;
+        lastAccessedTime = Math.max(lastAccessedTime, newer.lastAccessedTime);
+        thisAccessedTime = Math.max(thisAccessedTime, newer.thisAccessedTime);
+        changes = newer.changes;
+        changedAt = newer.changedAt;
+        setPrimarySession(false);
     }
 
     /** No request uses it. */

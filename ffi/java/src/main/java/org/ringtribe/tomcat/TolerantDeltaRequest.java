@@ -4,8 +4,10 @@ import java.io.IOException;
 import java.io.NotSerializableException;
 import java.io.ObjectOutputStream;
 import java.io.OutputStream;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Set;
 
 import org.apache.catalina.ha.session.DeltaRequest;
 
@@ -19,6 +21,8 @@ public class TolerantDeltaRequest extends DeltaRequest {
     static final ThreadLocal<RingtribeDeltaSession> OF = new ThreadLocal<>();
 
     private final transient Map<String,Object> values = new LinkedHashMap<>();
+    private final transient Set<String> removed = new HashSet<>();
+    private transient boolean principalChanged;
 
     /** For serialization. */
     public TolerantDeltaRequest() {
@@ -34,10 +38,13 @@ public class TolerantDeltaRequest extends DeltaRequest {
         if (type == TYPE_ATTRIBUTE && values != null) {
             if (action == ACTION_SET) {
                 values.put(name, value);
+                removed.remove(name);
             } else {
                 values.remove(name);
+                removed.add(name);
             }
         }
+        principalChanged |= type == TYPE_PRINCIPAL;
         super.addAction(type, action, name, value);
     }
 
@@ -46,13 +53,28 @@ public class TolerantDeltaRequest extends DeltaRequest {
         super.reset();
         if (values != null) {
             values.clear();
+            removed.clear();
         }
+        principalChanged = false;
     }
 
     @Override
     public void clear() {
         super.clear();
         values.clear();
+        removed.clear();
+        principalChanged = false;
+    }
+
+    /** @return names of attributes that are set or removed by it */
+    Set<String> changedAttributes() {
+        Set<String> names = new HashSet<>(values.keySet());
+        names.addAll(removed);
+        return names;
+    }
+
+    boolean isPrincipalChanged() {
+        return principalChanged;
     }
 
     @Override
