@@ -50,8 +50,8 @@ final class StateBlocks {
 
     /** What became of the sessions of a block. */
     static final class Read {
-        int whole;
-        int unreadable;
+        /** Of those that could be read. */
+        final List<String> ids = new ArrayList<>();
     }
 
     /**
@@ -177,19 +177,17 @@ final class StateBlocks {
             why.add("the last " + lost + " of " + count + " sessions of a message: " + e);
         }
         Read read = new Read();
-        read.unreadable = Math.max(0, lost - 1);
         for (int n = 0; n < whole.size(); n++) {
             RingtribeDeltaSession session = whole.get(n);
             try {
                 manager.take(session);
-                read.whole++;
+                read.ids.add(session.getIdInternal());
             } catch (RuntimeException e) {
                 // A listener of the application.
                 why.add("session " + session.hash() + ": " + e);
             }
         }
-        read.unreadable += why.size();
-        manager.countUnreadable(read.unreadable);
+        manager.countUnreadable(why.size() + Math.max(0, lost - 1));
         if (!why.isEmpty()) {
             log.error("The state of " + manager.getName() + " came without what could not be read here: " + text(why)
                     + "; give every node the same classes");

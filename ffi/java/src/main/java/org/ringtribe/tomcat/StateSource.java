@@ -3,6 +3,8 @@ package org.ringtribe.tomcat;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -25,6 +27,7 @@ final class StateSource {
     private final StateBlocks blocks;
     private final AtomicLong blocksSent = new AtomicLong();
     private final AtomicInteger completed = new AtomicInteger();
+    private final Set<Member> served = ConcurrentHashMap.newKeySet();
     private volatile CountDownLatch ended = new CountDownLatch(1);
 
     StateSource(RingtribeDeltaManager manager, StateBlocks blocks) {
@@ -67,6 +70,18 @@ final class StateSource {
 
     /** Sends all, and that it is all. Each block is acknowledged when it is taken. */
     void send(Member to) throws IOException {
+        if (!served.add(to)) {
+            // It is impatient, and gets them already.
+            return;
+        }
+        try {
+            sendAll(to);
+        } finally {
+            served.remove(to);
+        }
+    }
+
+    private void sendAll(Member to) throws IOException {
         CountDownLatch end = ended;
         Session[] all = live();
         long now = System.currentTimeMillis();

@@ -1,6 +1,5 @@
 package org.ringtribe.tomcat;
 
-import java.util.HashMap;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -32,6 +31,7 @@ final class StateTransfer implements MembershipListener {
     /** After so long without a word the next member is asked; sooner where stateTransferTimeout is short. */
     private static final long SILENCE_MILLIS = 15_000;
     private static final int ASKED_WITHIN_TIMEOUT = 4;
+    private static final int MOST_DOUBLINGS = 3;
     private static final long MILLIS = 1000;
 
     private final RingtribeDeltaManager manager;
@@ -47,19 +47,17 @@ final class StateTransfer implements MembershipListener {
     private long heardAt;
     private final Set<Member> asked = new HashSet<>();
     private final Set<Member> withoutContext = new HashSet<>();
-    private final Map<Member,Progress> progress = new HashMap<>();
+    /** How often all were asked. */
+    private int rounds;
+    /** Sessions that came, from whomever. */
+    private final Set<String> arrived = new HashSet<>();
+    private int received;
+    /** What the one that is shown has; negative if it does not say it. */
+    private int expected = -1;
     /** Who asks for our state while it is not here. */
     private final Map<Member,SessionMessage> postponed = new LinkedHashMap<>();
     /** What the attributes show. */
     private Member shown;
-
-    /** What came from one member. */
-    private static final class Progress {
-        /** Negative if the member does not say it. */
-        int expected = -1;
-        int received;
-        int unreadable;
-    }
 
     StateTransfer(RingtribeDeltaManager manager) {
         this.manager = manager;
@@ -85,7 +83,10 @@ final class StateTransfer implements MembershipListener {
         shown = null;
         asked.clear();
         withoutContext.clear();
-        progress.clear();
+        rounds = 0;
+        arrived.clear();
+        received = 0;
+        expected = -1;
     }
 
     /**
@@ -111,16 +112,16 @@ final class StateTransfer implements MembershipListener {
                     return true;
                 }
                 if (next == null) {
-                    // All were asked: again, but not at once.
+                    // All were asked: again, but not at once, and with more patience.
                     asked.clear();
+                    rounds++;
                     wait(Math.max(1, Math.min(silenceMillis() / ASKED_WITHIN_TIMEOUT, left(until))));
                     continue;
                 }
                 source = next;
-                shown = next;
+                shown = received == 0 ? next : shown;
                 sourceFailed = false;
                 asked.add(next);
-                progress.put(next, new Progress());
                 heardAt = System.nanoTime();
             }
             ask(next);
@@ -152,7 +153,8 @@ final class StateTransfer implements MembershipListener {
 
     private long silenceMillis() {
         long timeout = manager.getStateTransferTimeout() * MILLIS;
-        return timeout <= 0 ? SILENCE_MILLIS : Math.min(SILENCE_MILLIS, timeout / ASKED_WITHIN_TIMEOUT);
+        long first = timeout <= 0 ? SILENCE_MILLIS : Math.min(SILENCE_MILLIS, timeout / ASKED_WITHIN_TIMEOUT);
+        return first << Math.min(rounds, MOST_DOUBLINGS);
     }
 
     /** @return a member that was not asked, the oldest first */
@@ -225,24 +227,22 @@ final class StateTransfer implements MembershipListener {
         if (!active) {
             return;
         }
-        Progress one = progress.computeIfAbsent(from, member -> new Progress());
-        one.expected = total(uniqueId);
-        one.received += read.whole;
-        one.unreadable += read.unreadable;
+        arrived.addAll(read.ids);
+        received = arrived.size();
+        expected = total(uniqueId);
+        shown = from;
         heardAt = System.nanoTime();
         notifyAll();
     }
 
-    /** A member has sent all it has. */
+    /** A member has sent all it has; its blocks came before, since they have the same key. */
     synchronized void completed(Member from) {
-        Progress one = progress.get(from);
-        if (!active || one == null) {
-            // Of a transfer that is over.
+        if (!active || !asked.contains(from)) {
             return;
         }
-        // Its blocks came before it: they have the same key.
-        if (one.expected < 0) {
-            one.expected = one.received + one.unreadable;
+        if (expected < 0 || !from.equals(shown)) {
+            // It did not say it, or has none.
+            expected = received;
         }
         shown = from;
         complete = true;
@@ -273,6 +273,7 @@ final class StateTransfer implements MembershipListener {
         synchronized (this) {
             active = false;
             source = null;
+            arrived.clear();
             waiting = new LinkedHashMap<>(postponed);
             postponed.clear();
         }
@@ -304,14 +305,12 @@ final class StateTransfer implements MembershipListener {
 
     /** @return how many sessions it has; negative if it does not say so, or is nobody */
     synchronized int expected() {
-        Progress one = progress.get(shown);
-        return one == null ? -1 : one.expected;
+        return expected;
     }
 
-    /** @return how many sessions of it are here */
+    /** @return how many sessions are here, some of them perhaps from others */
     synchronized int received() {
-        Progress one = progress.get(shown);
-        return one == null ? 0 : one.received;
+        return received;
     }
 
     /** @return how many of how many arrived, and from whom */
@@ -319,8 +318,7 @@ final class StateTransfer implements MembershipListener {
         if (shown == null) {
             return "no session arrived, nobody was there to ask";
         }
-        int expected = expected();
-        return received() + " of " + (expected < 0 ? "an unknown number of" : String.valueOf(expected))
+        return received + " of " + (expected < 0 ? "an unknown number of" : String.valueOf(expected))
                 + " sessions arrived from " + shown.getName();
     }
 
