@@ -32,6 +32,7 @@ final class HeldMessages {
 
     synchronized void open() {
         open = true;
+        dropped = 0;
     }
 
     synchronized boolean isOpen() {

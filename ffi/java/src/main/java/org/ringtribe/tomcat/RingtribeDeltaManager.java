@@ -1,10 +1,11 @@
 package org.ringtribe.tomcat;
 
 import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import java.util.Queue;
-import java.util.concurrent.LinkedBlockingQueue;
-import java.util.concurrent.ThreadPoolExecutor;
+import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
@@ -34,6 +35,7 @@ import org.apache.juli.logging.LogFactory;
  * <li>with useDirtyFlag="false" an attribute that was changed without setAttribute is sent too;
  * <li>the sessions of the others come in blocks of bounded size before requests are served; from the next
  * member if one dies or is silent, and in the background after stateTransferTimeout;
+ * <li>what a member and this node missed of each other is reconciled;
  * <li>an attribute that cannot be serialized costs that attribute, an unreadable session in a transfer
  * of state costs that session; both are named and counted.
  * </ul>
@@ -56,9 +58,10 @@ public class RingtribeDeltaManager extends DeltaManager {
     private final StateBlocks blocks = new StateBlocks(this);
     private final StateSource source = new StateSource(this, blocks);
     private final StateTransfer transfer = new StateTransfer(this);
+    private final Reconciler reconciler = new Reconciler(this);
     private final HeldMessages held = new HeldMessages();
     private final ExpiredSessions expired = new ExpiredSessions();
-    private ThreadPoolExecutor background;
+    private ScheduledThreadPoolExecutor background;
     private boolean useDirtyFlag = true;
 
     public RingtribeDeltaManager() {
@@ -121,6 +124,16 @@ public class RingtribeDeltaManager extends DeltaManager {
         return transfer.received();
     }
 
+    /** @return how often all sessions were compared with those of a member that missed something */
+    public long getReconciliations() {
+        return reconciler.reconciliations();
+    }
+
+    /** @return sessions that were changed on both sides meanwhile; the copy that was changed last stayed */
+    public long getReconcileConflicts() {
+        return reconciler.conflicts();
+    }
+
     @Override
     public int getReceivedQueueSize() {
         return held.count();
@@ -164,6 +177,7 @@ public class RingtribeDeltaManager extends DeltaManager {
         blocksReceived.set(0);
         lateTransfers.set(0);
         source.resetStatistics();
+        reconciler.resetStatistics();
     }
 
     @Override
@@ -283,15 +297,19 @@ public class RingtribeDeltaManager extends DeltaManager {
 
     @Override
     protected void startInternal() throws LifecycleException {
-        background = new ThreadPoolExecutor(BACKGROUND_THREADS, BACKGROUND_THREADS, IDLE_SECONDS, TimeUnit.SECONDS,
-                new LinkedBlockingQueue<>(), this::backgroundThread);
+        background = new ScheduledThreadPoolExecutor(BACKGROUND_THREADS, this::backgroundThread);
+        background.setKeepAliveTime(IDLE_SECONDS, TimeUnit.SECONDS);
         background.allowCoreThreadTimeOut(true);
         expired.clear();
         expect();
-        if (getCluster() != null) {
-            getCluster().getChannel().addMembershipListener(transfer);
-        }
         source.start();
+        reconciler.start(background);
+        if (getCluster() != null) {
+            Channel channel = getCluster().getChannel();
+            channel.addMembershipListener(transfer);
+            channel.addMembershipListener(reconciler);
+            ChannelEngine.addGapListener(channel, reconciler);
+        }
         super.startInternal();
     }
 
@@ -307,8 +325,12 @@ public class RingtribeDeltaManager extends DeltaManager {
         source.stop();
         held.close();
         if (getCluster() != null) {
-            getCluster().getChannel().removeMembershipListener(transfer);
+            Channel channel = getCluster().getChannel();
+            ChannelEngine.removeGapListener(channel, reconciler);
+            channel.removeMembershipListener(transfer);
+            channel.removeMembershipListener(reconciler);
         }
+        reconciler.stop();
         if (background != null) {
             background.shutdownNow();
         }
@@ -363,6 +385,11 @@ public class RingtribeDeltaManager extends DeltaManager {
 
     private void fetched(long begin) {
         Map<String,Queue<SessionMessage>> left = held.close();
+        if (held.dropped() > 0) {
+            for (Member member : getCluster().getMembers()) {
+                reconciler.whole(member, null);
+            }
+        }
         for (Map.Entry<String,Queue<SessionMessage>> one : left.entrySet()) {
             for (SessionMessage message : one.getValue()) {
                 messageReceived(message, message.getAddress());
@@ -403,13 +430,52 @@ public class RingtribeDeltaManager extends DeltaManager {
                     }
                 }
                 break;
+            case ReconcileMessage.EVENT:
+                withLoader(() -> reconciler.received(session, session.getAddress()));
+                return;
             default:
                 break;
         }
         messageReceived(session, session.getAddress());
     }
 
-    private RingtribeDeltaSession find(String id) {
+    /** Runs something that may read or write sessions, with the classes of the application. */
+    void withLoader(Runnable task) {
+        Thread thread = Thread.currentThread();
+        ClassLoader before = thread.getContextClassLoader();
+        try {
+            thread.setContextClassLoader(getClassLoaders()[0]);
+            task.run();
+        } finally {
+            thread.setContextClassLoader(before);
+        }
+    }
+
+    /** @return the sessions that have not ended */
+    Session[] live() {
+        List<Session> live = new ArrayList<>();
+        for (Session session : findSessions()) {
+            if (session instanceof RingtribeDeltaSession && ((RingtribeDeltaSession) session).isLive()) {
+                live.add(session);
+            }
+        }
+        return live.toArray(new Session[0]);
+    }
+
+    ExpiredSessions expired() {
+        return expired;
+    }
+
+    StateBlocks blocks() {
+        return blocks;
+    }
+
+    Reconciler reconciler() {
+        return reconciler;
+    }
+
+    /** @return the session of an id, null if there is none */
+    RingtribeDeltaSession find(String id) {
         Session found = id == null ? null : sessions.get(id);
         return found instanceof RingtribeDeltaSession ? (RingtribeDeltaSession) found : null;
     }
@@ -481,11 +547,14 @@ public class RingtribeDeltaManager extends DeltaManager {
     @Override
     protected void handleSESSION_DELTA(SessionMessage msg, Member sender) throws IOException, ClassNotFoundException {
         RingtribeDeltaSession session = find(msg.getSessionID());
+        SessionVersion sent = SessionVersion.ofMarked(msg.getUniqueId());
         if (session == null) {
             super.handleSESSION_DELTA(msg, sender);
+            if (sent != null && expired.of(msg.getSessionID()) == null) {
+                reconciler.missing(sender, msg.getSessionID());
+            }
             return;
         }
-        SessionVersion sent = SessionVersion.ofMarked(msg.getUniqueId());
         session.lock();
         try {
             if (sent != null && session.changes().holds(sent)) {
@@ -493,7 +562,9 @@ public class RingtribeDeltaManager extends DeltaManager {
                 return;
             }
             super.handleSESSION_DELTA(msg, sender);
-            session.changed(sent, SessionVersion.writer(sender), msg.getTimestamp());
+            if (!session.changed(sent, SessionVersion.writer(sender), msg.getTimestamp())) {
+                reconciler.missing(sender, msg.getSessionID());
+            }
         } finally {
             session.unlock();
         }
@@ -515,6 +586,37 @@ public class RingtribeDeltaManager extends DeltaManager {
             expired.add(session.getIdInternal(), new ExpiredSessions.End(createdAt, createdAt, false));
         }
         super.changeSessionId(session, newId, notifySessionListeners, notifyContainerListeners);
+    }
+
+    /** What a request changed is sent to nobody: there is no other member. */
+    void keptToItself(RingtribeDeltaSession session) {
+        synchronized (session.order()) {
+            if (!useDirtyFlag) {
+                session.findChanged();
+            }
+            session.lock();
+            try {
+                if (session.isDirty()) {
+                    session.changed(null, SessionVersion.writer(getCluster().getLocalMember()), System.currentTimeMillis());
+                }
+            } finally {
+                session.unlock();
+            }
+        }
+    }
+
+    /**
+     * A session has ended at another node, which could not say so.
+     *
+     * @return whether it has ended here now: one that was used since then goes on where it was idle there
+     */
+    boolean endedElsewhere(RingtribeDeltaSession session, ExpiredSessions.End end) {
+        if (!end.ends(session.getCreationTimeInternal(), session.getThisAccessedTimeInternal())) {
+            return false;
+        }
+        expired.add(session.getIdInternal(), end);
+        session.expire(isNotifySessionListenersOnReplication(), false);
+        return true;
     }
 
     /** A session ends here, and everywhere. */
@@ -570,17 +672,17 @@ public class RingtribeDeltaManager extends DeltaManager {
         session.setPrimarySession(false);
         session.access();
         session.idle();
-        session.resetDeltaRequest();
+        session.noDifference();
         add(session);
         if (isNotifySessionListenersOnReplication()) {
             session.tellNew();
         }
     }
 
-    /** Sends to one member and waits until it has dealt with it. */
-    void sendTo(Member member, SessionMessage message) throws ChannelException {
+    /** Sends to one member and waits as the options say. */
+    void sendTo(Member member, SessionMessage message, int options) throws ChannelException {
         message.setAddress(getCluster().getLocalMember());
-        getCluster().getChannel().send(new Member[] { member }, message, SendMode.APPLIED);
+        getCluster().getChannel().send(new Member[] { member }, message, options);
     }
 
     @Override

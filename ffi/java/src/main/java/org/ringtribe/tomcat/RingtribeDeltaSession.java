@@ -7,6 +7,7 @@ import java.io.OutputStream;
 import java.security.DigestOutputStream;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.security.Principal;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -39,6 +40,10 @@ public class RingtribeDeltaSession extends DeltaSession {
     private transient Outcome last;
     /** The thread that sets an attribute. */
     private transient volatile Thread setting;
+    /** Attributes that are changed and not in a difference yet; guarded by {@link #lock()}. */
+    private final transient Set<String> unsent = new HashSet<>();
+    private transient boolean principalUnsent;
+    private transient volatile boolean isNamed = true;
     /** What this copy holds; written under {@link #lock()}. */
     private transient volatile SessionVersion changes = SessionVersion.NONE;
     /** When it was changed last, by the clock of who changed it, ms since 1970; written under {@link #lock()}. */
@@ -100,6 +105,16 @@ public class RingtribeDeltaSession extends DeltaSession {
         return true;
     }
 
+    /** This copy stays, and with it counts what another one was changed by. */
+    void absorb(SessionVersion other) {
+        lock();
+        try {
+            changes = changes.and(other);
+        } finally {
+            unlock();
+        }
+    }
+
     /** @return whether it has not ended, nor must end now because nobody used it */
     boolean isLive() {
         if (!isValid) {
@@ -132,12 +147,6 @@ public class RingtribeDeltaSession extends DeltaSession {
      * {@link #lock()}.
      */
     void become(RingtribeDeltaSession newer, boolean notify) {
-        Set<String> unsent = new HashSet<>();
-        boolean isPrincipalUnsent = false;
-        if (getDeltaRequest() instanceof TolerantDeltaRequest) {
-            unsent = ((TolerantDeltaRequest) getDeltaRequest()).changedAttributes();
-            isPrincipalUnsent = ((TolerantDeltaRequest) getDeltaRequest()).isPrincipalChanged();
-        }
         for (String name : keys()) {
             if (!unsent.contains(name) && !newer.attributes.containsKey(name) && !exclude(name, attributes.get(name))) {
                 removeAttributeInternal(name, notify, false);
@@ -148,7 +157,7 @@ public class RingtribeDeltaSession extends DeltaSession {
                 setAttribute(entry.getKey(), entry.getValue(), notify, false);
             }
         }
-        if (!isPrincipalUnsent) {
+        if (!principalUnsent) {
             setPrincipal(newer.getPrincipal(), false);
         }
         notes.putAll(newer.notes);
@@ -202,10 +211,76 @@ public class RingtribeDeltaSession extends DeltaSession {
     @Override
     public byte[] getDiff() throws IOException {
         TolerantDeltaRequest.OF.set(this);
+        lock();
         try {
+            sentAll();
             return super.getDiff();
         } finally {
+            unlock();
             TolerantDeltaRequest.OF.remove();
+        }
+    }
+
+    private void sentAll() {
+        // Null while stock's constructor runs.
+        if (unsent != null) {
+            unsent.clear();
+        }
+        principalUnsent = false;
+    }
+
+    @Override
+    public void setId(String id) {
+        isNamed = false;
+        try {
+            super.setId(id);
+        } finally {
+            isNamed = true;
+        }
+    }
+
+    /** {@inheritDoc} Where there is no other member nobody is sent what was changed: it is a change all the same. */
+    @Override
+    public void resetDeltaRequest() {
+        // Not while stock's constructor runs, nor while it is made.
+        if (isNamed && getManager() instanceof RingtribeDeltaManager) {
+            ((RingtribeDeltaManager) getManager()).keptToItself(this);
+        }
+        noDifference();
+    }
+
+    /** What is in it is what the others have. */
+    void noDifference() {
+        lock();
+        try {
+            sentAll();
+            super.resetDeltaRequest();
+        } finally {
+            unlock();
+        }
+    }
+
+    @Override
+    public void setPrincipal(Principal principal, boolean addDeltaRequest) {
+        lock();
+        try {
+            principalUnsent |= addDeltaRequest;
+            super.setPrincipal(principal, addDeltaRequest);
+        } finally {
+            unlock();
+        }
+    }
+
+    @Override
+    protected void removeAttributeInternal(String name, boolean notify, boolean addDeltaRequest) {
+        lock();
+        try {
+            if (addDeltaRequest && name != null) {
+                unsent.add(name);
+            }
+            super.removeAttributeInternal(name, notify, addDeltaRequest);
+        } finally {
+            unlock();
         }
     }
 
@@ -256,6 +331,9 @@ public class RingtribeDeltaSession extends DeltaSession {
         lock();
         try {
             setting = Thread.currentThread();
+            if (addDeltaRequest && name != null) {
+                unsent.add(name);
+            }
             super.setAttribute(name, value, notify, addDeltaRequest);
         } finally {
             setting = null;

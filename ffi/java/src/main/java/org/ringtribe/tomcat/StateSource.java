@@ -1,8 +1,6 @@
 package org.ringtribe.tomcat;
 
 import java.io.IOException;
-import java.util.ArrayList;
-import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
@@ -57,17 +55,6 @@ final class StateSource {
         completed.set(0);
     }
 
-    /** @return the sessions that have not ended */
-    Session[] live() {
-        List<Session> live = new ArrayList<>();
-        for (Session session : manager.findSessions()) {
-            if (session instanceof RingtribeDeltaSession && ((RingtribeDeltaSession) session).isLive()) {
-                live.add(session);
-            }
-        }
-        return live.toArray(new Session[0]);
-    }
-
     /** Sends all, and that it is all. Each block is acknowledged when it is taken. */
     void send(Member to) throws IOException {
         if (!served.add(to)) {
@@ -83,7 +70,7 @@ final class StateSource {
 
     private void sendAll(Member to) throws IOException {
         CountDownLatch end = ended;
-        Session[] all = live();
+        Session[] all = manager.live();
         long now = System.currentTimeMillis();
         int[] sent = new int[1];
         StateBlocks.Sink sink = (data, count) -> {
@@ -124,6 +111,6 @@ final class StateSource {
             throws ChannelException {
         SessionMessage message = new SessionMessageImpl(manager.getName(), event, data, id, uniqueId);
         message.setTimestamp(timestamp);
-        manager.sendTo(to, message);
+        manager.sendTo(to, message, SendMode.APPLIED);
     }
 }

@@ -4,10 +4,8 @@ import java.io.IOException;
 import java.io.NotSerializableException;
 import java.io.ObjectOutputStream;
 import java.io.OutputStream;
-import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.Map;
-import java.util.Set;
 
 import org.apache.catalina.ha.session.DeltaRequest;
 
@@ -21,8 +19,6 @@ public class TolerantDeltaRequest extends DeltaRequest {
     static final ThreadLocal<RingtribeDeltaSession> OF = new ThreadLocal<>();
 
     private final transient Map<String,Object> values = new LinkedHashMap<>();
-    private final transient Set<String> removed = new HashSet<>();
-    private transient boolean principalChanged;
 
     /** For serialization. */
     public TolerantDeltaRequest() {
@@ -38,13 +34,10 @@ public class TolerantDeltaRequest extends DeltaRequest {
         if (type == TYPE_ATTRIBUTE && values != null) {
             if (action == ACTION_SET) {
                 values.put(name, value);
-                removed.remove(name);
             } else {
                 values.remove(name);
-                removed.add(name);
             }
         }
-        principalChanged |= type == TYPE_PRINCIPAL;
         super.addAction(type, action, name, value);
     }
 
@@ -53,28 +46,13 @@ public class TolerantDeltaRequest extends DeltaRequest {
         super.reset();
         if (values != null) {
             values.clear();
-            removed.clear();
         }
-        principalChanged = false;
     }
 
     @Override
     public void clear() {
         super.clear();
         values.clear();
-        removed.clear();
-        principalChanged = false;
-    }
-
-    /** @return names of attributes that are set or removed by it */
-    Set<String> changedAttributes() {
-        Set<String> names = new HashSet<>(values.keySet());
-        names.addAll(removed);
-        return names;
-    }
-
-    boolean isPrincipalChanged() {
-        return principalChanged;
     }
 
     @Override

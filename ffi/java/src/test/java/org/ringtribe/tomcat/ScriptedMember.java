@@ -55,7 +55,12 @@ final class ScriptedMember implements AutoCloseable, ChannelListener {
 
     /** @return how the others call a member that calls itself by its host's text */
     static String name(Member local) {
-        return MemberImpl.getMember(((MemberImpl) local).getData(false, false)).getName();
+        return member(local).getName();
+    }
+
+    /** @return a member as the others know it */
+    static Member member(Member local) {
+        return MemberImpl.getMember(((MemberImpl) local).getData(false, false));
     }
 
     Member local() {
@@ -76,7 +81,7 @@ final class ScriptedMember implements AutoCloseable, ChannelListener {
     }
 
     void send(Member to, int event, byte[] data, String session, String uniqueId, long timestamp) throws ChannelException {
-        SessionMessageImpl message = new SessionMessageImpl(StateTransferTest.SHOP, event, data, session, uniqueId);
+        SessionMessageImpl message = new SessionMessageImpl(TwoNodes.SHOP, event, data, session, uniqueId);
         message.setTimestamp(timestamp);
         message.setAddress(local());
         channel.send(new Member[] { to }, message, SendMode.APPLIED);
@@ -85,12 +90,12 @@ final class ScriptedMember implements AutoCloseable, ChannelListener {
     /** All of the sessions, or not, in one block. */
     void block(Member to, byte[] data, int total) throws ChannelException {
         send(to, SessionMessage.EVT_ALL_SESSION_DATA, data, "SESSION-STATE",
-                StateTransfer.uniqueId(StateTransferTest.SHOP, total), System.currentTimeMillis());
+                StateTransfer.uniqueId(TwoNodes.SHOP, total), System.currentTimeMillis());
     }
 
     void complete(Member to) throws ChannelException {
         send(to, SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE, null, "SESSION-STATE-TRANSFERRED",
-                "SESSION-STATE-TRANSFERRED" + StateTransferTest.SHOP, System.currentTimeMillis());
+                "SESSION-STATE-TRANSFERRED" + TwoNodes.SHOP, System.currentTimeMillis());
     }
 
     @Override

@@ -5,13 +5,18 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.ringtribe.tomcat.TwoNodes.BEAN;
+import static org.ringtribe.tomcat.TwoNodes.SHOP;
+import static org.ringtribe.tomcat.TwoNodes.STOCK;
+import static org.ringtribe.tomcat.TwoNodes.await;
+import static org.ringtribe.tomcat.TwoNodes.manager;
+import static org.ringtribe.tomcat.TwoNodes.ours;
 
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
-import java.util.function.BooleanSupplier;
 
 import org.apache.catalina.LifecycleState;
 import org.apache.catalina.Session;
@@ -24,35 +29,11 @@ import org.junit.jupiter.api.Test;
 /** What a node that starts gets of the others, and when. */
 class StateTransferTest {
 
-    static final String SHOP = "localhost#/shop";
-    private static final String BEAN = ":type=Manager,host=localhost,context=/shop";
-    private static final String STOCK = "managerClassName='org.apache.catalina.ha.session.DeltaManager' ";
-    private static final String CONNECTOR = "<Connector port='0' address='127.0.0.1'/>";
-    private static final long LONGEST_WAIT_MS = 30_000;
-
-    private final int mcastPort = OneNode.freeUdpPort();
+    private final TwoNodes cluster = new TwoNodes();
+    private final int mcastPort = cluster.mcastPort;
 
     StateTransferTest() throws Exception {
-        OneNode.write("../webapps/shop/WEB-INF/web.xml", "<web-app metadata-complete='true'><distributable/></web-app>");
-    }
-
-    private OneNode node(String engine, String attributes) throws Exception {
-        return new OneNode("<Cluster className='org.ringtribe.tomcat.RingtribeCluster' " + OneNode.HERE + "mcastPort='"
-                + mcastPort + "' tcpListenAddress='127.0.0.1' tcpListenPort='@TCP@' " + attributes + "/>", CONNECTOR, engine);
-    }
-
-    private OneNode started(String engine, String attributes) throws Exception {
-        OneNode node = node(engine, attributes);
-        node.start();
-        return node;
-    }
-
-    private static DeltaManager manager(OneNode node) {
-        return (DeltaManager) node.context("localhost", "/shop").getManager();
-    }
-
-    private static RingtribeDeltaManager ours(OneNode node) {
-        return (RingtribeDeltaManager) manager(node);
+        // The application is there.
     }
 
     private static void fill(DeltaManager manager, int sessions, int bytes) {
@@ -71,18 +52,10 @@ class StateTransferTest {
         }
     }
 
-    private static void await(String what, BooleanSupplier isSo) throws InterruptedException {
-        long until = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(LONGEST_WAIT_MS);
-        while (!isSo.getAsBoolean()) {
-            assertTrue(System.nanoTime() < until, what);
-            TimeUnit.MILLISECONDS.sleep(5);
-        }
-    }
-
     /** Blocks of one session each, as a node with such sessions sends them. */
     private List<byte[]> blocks(int sessions) throws Exception {
         List<byte[]> blocks = new ArrayList<>();
-        try (OneNode node = started("Catalina", "")) {
+        try (OneNode node = cluster.started("Catalina", "")) {
             fill(manager(node), sessions, 10);
             for (int n = 0; n < sessions; n++) {
                 blocks.add(ours(node).serializeSessions(new Session[] { manager(node).findSession("id-" + n) }));
@@ -97,7 +70,7 @@ class StateTransferTest {
 
     @Test
     void allSessionsAreThereBeforeHttpOpensInBlocksOfBoundedSize() throws Exception {
-        try (OneNode first = started("One", ""); OneNode second = node("Two", "")) {
+        try (OneNode first = cluster.started("One", ""); OneNode second = cluster.node("Two", "")) {
             String name = ScriptedMember.name(first.channel().getLocalMember(false));
             fill(manager(first), 3000, 10);
             DeltaManager source = manager(first);
@@ -123,17 +96,17 @@ class StateTransferTest {
 
     @Test
     void aStockManagerIsSourceAndReceiver() throws Exception {
-        try (OneNode stock = started("One", STOCK)) {
+        try (OneNode stock = cluster.started("One", STOCK)) {
             fill(manager(stock), 300, 1000);
-            try (OneNode own = started("Two", "")) {
+            try (OneNode own = cluster.started("Two", "")) {
                 isWhole(manager(own), 300);
                 assertEquals(300, ours(own).getStateTransferReceived());
                 manager(stock).setStateTransferTimeout(20);
             }
         }
-        try (OneNode own = started("One", "")) {
+        try (OneNode own = cluster.started("One", "")) {
             fill(manager(own), 300, 1000);
-            try (OneNode stock = started("Two", STOCK)) {
+            try (OneNode stock = cluster.started("Two", STOCK)) {
                 isWhole(manager(stock), 300);
                 assertTrue(manager(stock).getStateTransferred());
                 assertTrue(manager(stock).getCounterReceive_EVT_ALL_SESSION_DATA() > 1, "in blocks");
@@ -146,7 +119,7 @@ class StateTransferTest {
         List<byte[]> blocks = blocks(3);
         try (ScriptedMember dying = new ScriptedMember(mcastPort); ScriptedMember silent = new ScriptedMember(mcastPort);
                 ScriptedMember without = new ScriptedMember(mcastPort); ScriptedMember whole = new ScriptedMember(mcastPort);
-                OneNode node = node("Catalina", "manager.stateTransferTimeout='20'")) {
+                OneNode node = cluster.node("Catalina", "manager.stateTransferTimeout='20'")) {
             AtomicReference<LifecycleState> http = new AtomicReference<>();
             dying.does((message, sender) -> {
                 if (asks(message)) {
@@ -185,7 +158,7 @@ class StateTransferTest {
     void atTheTimeoutHttpOpensWithAnErrorAndTheRestComesInTheBackground() throws Exception {
         List<byte[]> blocks = blocks(5);
         try (ScriptedMember slow = new ScriptedMember(mcastPort);
-                OneNode node = node("Catalina", "manager.stateTransferTimeout='2'")) {
+                OneNode node = cluster.node("Catalina", "manager.stateTransferTimeout='2'")) {
             CountDownLatch open = new CountDownLatch(1);
             AtomicReference<Member> asking = new AtomicReference<>();
             slow.does((message, sender) -> {
@@ -240,16 +213,16 @@ class StateTransferTest {
                     source.complete(sender);
                 }
             });
-            try (OneNode node = started("Catalina", "")) {
+            try (OneNode node = cluster.started("Catalina", "")) {
                 RingtribeDeltaManager manager = ours(node);
                 RingtribeDeltaSession session = (RingtribeDeltaSession) manager.createSession("x", false);
                 madeAt = session.getCreationTimeInternal();
-                session.resetDeltaRequest();
+                session.noDifference();
                 older = manager.serializeSessions(new Session[] { session });
                 session.setAttribute("a", "1");
                 session.setAttribute("b", "1");
                 first = session.getDiff();
-                session.resetDeltaRequest();
+                session.noDifference();
                 session.setAttribute("b", "2");
                 second = session.getDiff();
                 session.setChanges(secondChange, 2);
@@ -257,7 +230,7 @@ class StateTransferTest {
             }
             byte[][] states = { older, newer };
             for (byte[] state : states) {
-                try (OneNode node = node("Catalina", "")) {
+                try (OneNode node = cluster.node("Catalina", "")) {
                     source.does((message, sender) -> {
                         if (!asks(message)) {
                             return;
@@ -285,7 +258,7 @@ class StateTransferTest {
                 }
             }
             // It ends elsewhere before its copy comes.
-            try (OneNode node = node("Catalina", "")) {
+            try (OneNode node = cluster.node("Catalina", "")) {
                 source.does((message, sender) -> {
                     if (asks(message)) {
                         source.send(sender, SessionMessage.EVT_SESSION_EXPIRED, null, "x", "x", madeAt + 100_000);
@@ -302,7 +275,7 @@ class StateTransferTest {
     @Test
     void twoThatStartAtTheSameTimeDoNotWaitForEachOther() throws Exception {
         List<byte[]> blocks = blocks(1);
-        try (ScriptedMember other = new ScriptedMember(mcastPort); OneNode node = node("Catalina", "")) {
+        try (ScriptedMember other = new ScriptedMember(mcastPort); OneNode node = cluster.node("Catalina", "")) {
             other.does((message, sender) -> {
                 if (asks(message)) {
                     other.send(sender, SessionMessage.EVT_GET_ALL_SESSIONS, null, "GET-ALL", "GET-ALL", 0);
@@ -322,7 +295,7 @@ class StateTransferTest {
     @Test
     void whoAsksMeanwhileGetsTheWholeState() throws Exception {
         List<byte[]> blocks = blocks(2);
-        try (ScriptedMember source = new ScriptedMember(mcastPort); OneNode node = node("Catalina", "")) {
+        try (ScriptedMember source = new ScriptedMember(mcastPort); OneNode node = cluster.node("Catalina", "")) {
             try (ScriptedMember late = new ScriptedMember(mcastPort)) {
                 // Whichever is asked: the other one asks before anything is here.
                 ScriptedMember.Script answer = (message, sender) -> {
