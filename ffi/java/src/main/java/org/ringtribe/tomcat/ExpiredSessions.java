@@ -30,16 +30,25 @@ final class ExpiredSessions {
         final long accessedAt;
         /** It was not used for too long, which a copy that was used since may contradict. */
         final boolean isIdle;
+        /** It got another id, which made this version of it: a later one may have this id again. Else null. */
+        final SessionVersion renamed;
 
-        End(long createdAt, long accessedAt, boolean isIdle) {
+        End(long createdAt, long accessedAt, boolean isIdle, SessionVersion renamed) {
             this.createdAt = createdAt;
             this.accessedAt = accessedAt;
             this.isIdle = isIdle;
+            this.renamed = renamed;
         }
 
         /** @return whether a copy of a session of this id must not be kept */
-        boolean ends(long copyCreatedAt, long copyAccessedAt) {
-            return copyCreatedAt <= createdAt && !(isIdle && copyAccessedAt > accessedAt);
+        boolean ends(long copyCreatedAt, long copyAccessedAt, SessionVersion copyChanges) {
+            boolean isUsedSince = isIdle && copyAccessedAt > accessedAt;
+            boolean isRenamedSince = renamed != null && copyChanges.holds(renamed);
+            return copyCreatedAt <= createdAt && !isUsedSince && !isRenamedSince;
+        }
+
+        boolean ends(RingtribeDeltaSession copy) {
+            return ends(copy.getCreationTimeInternal(), copy.getThisAccessedTimeInternal(), copy.changes());
         }
     }
 
@@ -53,9 +62,8 @@ final class ExpiredSessions {
         return ends.get(id);
     }
 
-    boolean ends(RingtribeDeltaSession copy) {
-        End end = of(copy.getIdInternal());
-        return end != null && end.ends(copy.getCreationTimeInternal(), copy.getThisAccessedTimeInternal());
+    synchronized void remove(String id) {
+        ends.remove(id);
     }
 
     /** @return all, by id */

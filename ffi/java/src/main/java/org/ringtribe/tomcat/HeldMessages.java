@@ -85,6 +85,13 @@ final class HeldMessages {
         return left;
     }
 
+    /** What waited is no longer known. */
+    synchronized void clear() {
+        bySession.clear();
+        bytes = 0;
+        count = 0;
+    }
+
     synchronized int count() {
         return count;
     }

@@ -21,6 +21,7 @@ final class ReconcileMessage {
     static final int EVENT = 0x5254;
 
     private static final int FORMAT = 1;
+    private static final long RENAMED = 1;
     /** No entry is shorter: an id, and what it is. */
     private static final int SHORTEST_ENTRY_BYTES = 3;
 
@@ -57,7 +58,7 @@ final class ReconcileMessage {
         /** ms since 1970, as the next two. */
         final long createdAt;
         final long accessedAt;
-        /** When it was changed last, by the clock of who changed it. */
+        /** When it was changed last, by the clock of who changed it; of one that ended whether by another id. */
         final long changedAt;
         final SessionVersion changes;
         /** Ended, since nobody used it; or, in an answer, both sides changed it. */
@@ -85,7 +86,8 @@ final class ReconcileMessage {
         }
 
         static Entry ended(String id, ExpiredSessions.End end) {
-            return new Entry(id, Knowledge.ENDED, end.createdAt, end.accessedAt, 0, SessionVersion.NONE, end.isIdle);
+            return new Entry(id, Knowledge.ENDED, end.createdAt, end.accessedAt, end.renamed == null ? 0 : RENAMED,
+                    end.renamed == null ? SessionVersion.NONE : end.renamed, end.isIdle);
         }
 
         static Entry unknown(String id) {
@@ -97,7 +99,7 @@ final class ReconcileMessage {
         }
 
         ExpiredSessions.End end() {
-            return new ExpiredSessions.End(createdAt, accessedAt, flag);
+            return new ExpiredSessions.End(createdAt, accessedAt, flag, changedAt == RENAMED ? changes : null);
         }
 
         private void write(DataOutputStream out) throws IOException {
@@ -107,8 +109,6 @@ final class ReconcileMessage {
                 out.writeLong(createdAt);
                 out.writeLong(accessedAt);
                 out.writeBoolean(flag);
-            }
-            if (knowledge == Knowledge.HELD) {
                 out.writeLong(changedAt);
                 changes.write(out);
             }
@@ -126,9 +126,7 @@ final class ReconcileMessage {
             long createdAt = in.readLong();
             long accessedAt = in.readLong();
             boolean flag = in.readBoolean();
-            boolean isHeld = knowledge == Knowledge.HELD;
-            return new Entry(id, knowledge, createdAt, accessedAt, isHeld ? in.readLong() : 0,
-                    isHeld ? SessionVersion.read(in) : SessionVersion.NONE, flag);
+            return new Entry(id, knowledge, createdAt, accessedAt, in.readLong(), SessionVersion.read(in), flag);
         }
     }
 

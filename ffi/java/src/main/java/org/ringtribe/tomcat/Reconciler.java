@@ -307,7 +307,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
             exchanges.put(round, exchange);
         }
         try {
-            NavigableMap<String,ExpiredSessions.End> ended = manager.expired().byId();
+            NavigableMap<String,ExpiredSessions.End> ended = manager.copies().expired().byId();
             TreeSet<String> all = new TreeSet<>(work.ids);
             if (work.isWhole) {
                 for (Session session : manager.live()) {
@@ -356,7 +356,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
         if (session != null && session.isLive()) {
             return ReconcileMessage.Entry.held(session, false);
         }
-        ExpiredSessions.End end = manager.expired().of(id);
+        ExpiredSessions.End end = manager.copies().expired().of(id);
         return end == null ? ReconcileMessage.Entry.unknown(id) : ReconcileMessage.Entry.ended(id, end);
     }
 
@@ -384,7 +384,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
             boolean isLive = session != null && session.isLive();
             switch (entry.knowledge) {
                 case ENDED:
-                    exchange.ended += isLive && manager.endedElsewhere(session, entry.end()) ? 1 : 0;
+                    exchange.ended += isLive && manager.copies().endedElsewhere(session, entry.end()) ? 1 : 0;
                     break;
                 case OVERRULED:
                     both.add(RingtribeDeltaSession.hash(entry.id) + " (that of the other node stays)");
@@ -495,81 +495,15 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
     private void answer(ReconcileMessage digests, Member from) throws ChannelException, IOException {
         synchronized (this) {
             Awaited one = awaited.get(from);
-            if (one != null && digests.isWhole && (one.begun || digests.block == 0)) {
+            if (one != null && digests.isWhole && digests.block == 0) {
                 // One that began before the gap was told does not count.
                 one.begun = true;
             }
         }
-        ReconcileMessage answer = new ReconcileMessage(ReconcileMessage.Kind.ANSWER, digests.round);
-        answer.block = digests.block;
-        List<Session> ahead = new ArrayList<>();
-        List<String> both = new ArrayList<>();
-        Set<String> named = new HashSet<>();
-        for (ReconcileMessage.Entry theirs : digests.entries) {
-            named.add(theirs.id);
-            compare(theirs, answer.entries, ahead, both);
-        }
-        if (digests.isWhole) {
-            for (Session session : manager.live()) {
-                String id = session.getIdInternal();
-                boolean isBetween = id.compareTo(digests.from) > 0
-                        && (digests.to.isEmpty() || id.compareTo(digests.to) <= 0);
-                if (isBetween && !named.contains(id)) {
-                    ahead.add(session);
-                }
-            }
-        }
-        nameConflicts(from, both);
-        sendSessions(from, digests.round, ahead);
-        send(from, answer, SendMode.APPLIED);
-    }
-
-    private void compare(ReconcileMessage.Entry theirs, List<ReconcileMessage.Entry> answer, List<Session> ahead,
-            List<String> both) {
-        RingtribeDeltaSession mine = manager.find(theirs.id);
-        boolean isLive = mine != null && mine.isLive();
-        ExpiredSessions.End end = manager.expired().of(theirs.id);
-        switch (theirs.knowledge) {
-            case ENDED:
-                if (isLive && !manager.endedElsewhere(mine, theirs.end())) {
-                    ahead.add(mine);
-                }
-                return;
-            case UNKNOWN:
-                if (isLive) {
-                    ahead.add(mine);
-                }
-                return;
-            default:
-                break;
-        }
-        if (!isLive) {
-            answer.add(end != null && end.ends(theirs.createdAt, theirs.accessedAt)
-                    ? ReconcileMessage.Entry.ended(theirs.id, end) : ReconcileMessage.Entry.unknown(theirs.id));
-            return;
-        }
-        mine.lock();
-        try {
-            boolean hasAll = mine.changes().holds(theirs.changes);
-            boolean theyHaveAll = theirs.changes.holds(mine.changes());
-            if (hasAll && !theyHaveAll) {
-                ahead.add(mine);
-            } else if (theyHaveAll && !hasAll) {
-                answer.add(ReconcileMessage.Entry.held(mine, false));
-            } else if (!hasAll) {
-                if (mine.changes().prevailsOver(theirs.changes, mine.changedAt(), theirs.changedAt)) {
-                    both.add(mine.hash() + " (that of this node stays)");
-                    mine.absorb(theirs.changes);
-                    ahead.add(mine);
-                    answer.add(ReconcileMessage.Entry.overruled(theirs.id));
-                } else {
-                    both.add(mine.hash() + " (that of the other node stays)");
-                    answer.add(ReconcileMessage.Entry.held(mine, true));
-                }
-            }
-        } finally {
-            mine.unlock();
-        }
+        Comparison comparison = new Comparison(manager, digests);
+        nameConflicts(from, comparison.conflicts());
+        sendSessions(from, digests.round, comparison.ahead());
+        send(from, comparison.answer(), SendMode.APPLIED);
     }
 
     @Override

@@ -3,8 +3,6 @@ package org.ringtribe.tomcat;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
-import java.util.Queue;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -46,7 +44,6 @@ public class RingtribeDeltaManager extends DeltaManager {
 
     private static final int BACKGROUND_THREADS = 2;
     private static final long IDLE_SECONDS = 10;
-    private static final long MILLIS = 1000;
 
     private final AtomicLong unserializable = new AtomicLong();
     private final AtomicLong unreadable = new AtomicLong();
@@ -59,8 +56,9 @@ public class RingtribeDeltaManager extends DeltaManager {
     private final StateSource source = new StateSource(this, blocks);
     private final StateTransfer transfer = new StateTransfer(this);
     private final Reconciler reconciler = new Reconciler(this);
-    private final HeldMessages held = new HeldMessages();
-    private final ExpiredSessions expired = new ExpiredSessions();
+    private final SessionCopies copies = new SessionCopies(this);
+    /** The node whose change of a session's id this thread applies. */
+    private final ThreadLocal<Long> renamer = new ThreadLocal<>();
     private ScheduledThreadPoolExecutor background;
     private boolean useDirtyFlag = true;
 
@@ -105,6 +103,10 @@ public class RingtribeDeltaManager extends DeltaManager {
         unreadable.addAndGet(sessions);
     }
 
+    void countLate() {
+        lateTransfers.incrementAndGet();
+    }
+
     void countAsking() {
         asking.incrementAndGet();
     }
@@ -136,7 +138,7 @@ public class RingtribeDeltaManager extends DeltaManager {
 
     @Override
     public int getReceivedQueueSize() {
-        return held.count();
+        return copies.waitingCount();
     }
 
     @Override
@@ -300,8 +302,8 @@ public class RingtribeDeltaManager extends DeltaManager {
         background = new ScheduledThreadPoolExecutor(BACKGROUND_THREADS, this::backgroundThread);
         background.setKeepAliveTime(IDLE_SECONDS, TimeUnit.SECONDS);
         background.allowCoreThreadTimeOut(true);
-        expired.clear();
-        expect();
+        copies.clear();
+        transfer.prepare();
         source.start();
         reconciler.start(background);
         if (getCluster() != null) {
@@ -323,7 +325,6 @@ public class RingtribeDeltaManager extends DeltaManager {
     protected void stopInternal() throws LifecycleException {
         transfer.stop();
         source.stop();
-        held.close();
         if (getCluster() != null) {
             Channel channel = getCluster().getChannel();
             ChannelEngine.removeGapListener(channel, reconciler);
@@ -331,16 +332,15 @@ public class RingtribeDeltaManager extends DeltaManager {
             channel.removeMembershipListener(reconciler);
         }
         reconciler.stop();
-        if (background != null) {
-            background.shutdownNow();
+        try {
+            if (background != null) {
+                background.shutdownNow();
+                background.awaitTermination(IDLE_SECONDS, TimeUnit.SECONDS);
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
         }
         super.stopInternal();
-    }
-
-    /** From here on the state of the others is on its way, as far as anybody can tell. */
-    private void expect() {
-        transfer.prepare();
-        held.open();
     }
 
     /**
@@ -349,63 +349,7 @@ public class RingtribeDeltaManager extends DeltaManager {
      */
     @Override
     public synchronized void getAllClusterSessions() {
-        CatalinaCluster cluster = getCluster();
-        if (cluster == null || cluster.getMembers().length == 0) {
-            log.info(getName() + ": there is no other member, so there are no sessions to fetch");
-            fetched(System.nanoTime());
-            return;
-        }
-        expect();
-        setStateTransferred(false);
-        long begin = System.nanoTime();
-        int seconds = getStateTransferTimeout();
-        try {
-            if (seconds != 0 && transfer.fetch(seconds * MILLIS)) {
-                fetched(begin);
-                return;
-            }
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-        }
-        if (seconds != 0) {
-            lateTransfers.incrementAndGet();
-            log.error("The sessions of " + getName() + " are not all here: " + transfer.described() + " within "
-                    + "stateTransferTimeout=\"" + seconds + "\" seconds; requests are served from now on and may miss "
-                    + "theirs, the rest is fetched in the background. Raise stateTransferTimeout of the Manager");
-        }
-        background.execute(() -> {
-            try {
-                transfer.fetch(-1);
-                fetched(begin);
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-            }
-        });
-    }
-
-    private void fetched(long begin) {
-        Map<String,Queue<SessionMessage>> left = held.close();
-        if (held.dropped() > 0) {
-            for (Member member : getCluster().getMembers()) {
-                reconciler.whole(member, null);
-            }
-        }
-        for (Map.Entry<String,Queue<SessionMessage>> one : left.entrySet()) {
-            for (SessionMessage message : one.getValue()) {
-                messageReceived(message, message.getAddress());
-            }
-        }
-        if (transfer.isComplete()) {
-            setStateTransferred(true);
-            long millis = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - begin);
-            String text = "Sessions of " + getName() + ": " + transfer.described() + " within " + millis + " ms";
-            if (transfer.received() < transfer.expected()) {
-                log.error(text + "; the others could not be read or written");
-            } else {
-                log.info(text);
-            }
-        }
-        transfer.end();
+        transfer.fetchAll(background);
     }
 
     /** {@inheritDoc} What is for a session that is not here yet waits for it, stock's holds all until the end. */
@@ -424,10 +368,8 @@ public class RingtribeDeltaManager extends DeltaManager {
             case SessionMessage.EVT_SESSION_DELTA:
             case SessionMessage.EVT_SESSION_ACCESSED:
             case SessionMessage.EVT_CHANGE_SESSION_ID:
-                synchronized (held) {
-                    if (find(session.getSessionID()) == null && held.hold(session)) {
-                        return;
-                    }
+                if (copies.waits(session)) {
+                    return;
                 }
                 break;
             case ReconcileMessage.EVENT:
@@ -462,8 +404,8 @@ public class RingtribeDeltaManager extends DeltaManager {
         return live.toArray(new Session[0]);
     }
 
-    ExpiredSessions expired() {
-        return expired;
+    SessionCopies copies() {
+        return copies;
     }
 
     StateBlocks blocks() {
@@ -482,7 +424,7 @@ public class RingtribeDeltaManager extends DeltaManager {
 
     /** Answers who asked for all sessions, on a thread that may be held up. */
     void answer(SessionMessage request) {
-        RingtribeMembership.execute(getCluster().getChannel(), () -> messageReceived(request, request.getAddress()));
+        RingtribeMembership.execute(getCluster().getChannel(), () -> apply(request));
     }
 
     @Override
@@ -512,78 +454,60 @@ public class RingtribeDeltaManager extends DeltaManager {
     /** {@inheritDoc} One that came already, with the state of another node, is not made anew. */
     @Override
     protected void handleSESSION_CREATED(SessionMessage msg, Member sender) {
-        String id = msg.getSessionID();
-        ExpiredSessions.End end = expired.of(id);
-        if (end != null && end.ends(msg.getTimestamp(), msg.getTimestamp())) {
-            return;
-        }
-        if (!held.isOpen()) {
-            createIfUnknown(msg, sender);
-            return;
-        }
-        synchronized (held) {
-            createIfUnknown(msg, sender);
-            release(id);
-        }
-    }
-
-    private void createIfUnknown(SessionMessage msg, Member sender) {
-        RingtribeDeltaSession here = find(msg.getSessionID());
-        if (here == null || here.getCreationTimeInternal() != msg.getTimestamp()) {
-            super.handleSESSION_CREATED(msg, sender);
-        }
+        copies.create(msg, () -> super.handleSESSION_CREATED(msg, sender));
     }
 
     @Override
     protected void handleSESSION_EXPIRED(SessionMessage msg, Member sender) throws IOException {
-        RingtribeDeltaSession session = find(msg.getSessionID());
-        // Of one that is not here: its copy may be on the way.
-        expired.add(msg.getSessionID(), session != null ? session.end()
-                : new ExpiredSessions.End(msg.getTimestamp(), msg.getTimestamp(), false));
-        held.take(msg.getSessionID());
+        copies.ended(msg);
         super.handleSESSION_EXPIRED(msg, sender);
     }
 
+    /** {@inheritDoc} One that is in the copy already is passed over; where an earlier one is missing, that is repaired. */
     @Override
     protected void handleSESSION_DELTA(SessionMessage msg, Member sender) throws IOException, ClassNotFoundException {
         RingtribeDeltaSession session = find(msg.getSessionID());
         SessionVersion sent = SessionVersion.ofMarked(msg.getUniqueId());
+        boolean isWhole;
         if (session == null) {
             super.handleSESSION_DELTA(msg, sender);
-            if (sent != null && expired.of(msg.getSessionID()) == null) {
-                reconciler.missing(sender, msg.getSessionID());
+            isWhole = sent == null || copies.expired().of(msg.getSessionID()) != null;
+        } else {
+            session.lock();
+            try {
+                if (sent != null && session.changes().holds(sent)) {
+                    return;
+                }
+                super.handleSESSION_DELTA(msg, sender);
+                isWhole = session.changed(sent, SessionVersion.writer(sender), msg.getTimestamp());
+            } finally {
+                session.unlock();
             }
-            return;
         }
-        session.lock();
-        try {
-            if (sent != null && session.changes().holds(sent)) {
-                // It came with the state of another node.
-                return;
-            }
-            super.handleSESSION_DELTA(msg, sender);
-            if (!session.changed(sent, SessionVersion.writer(sender), msg.getTimestamp())) {
-                reconciler.missing(sender, msg.getSessionID());
-            }
-        } finally {
-            session.unlock();
+        if (!isWhole) {
+            reconciler.missing(sender, msg.getSessionID());
         }
     }
 
     @Override
     protected void handleCHANGE_SESSION_ID(SessionMessage msg, Member sender) throws IOException {
-        super.handleCHANGE_SESSION_ID(msg, sender);
-        synchronized (held) {
-            release(deserializeSessionId(msg.getSession()));
+        renamer.set(SessionVersion.writer(sender));
+        try {
+            super.handleCHANGE_SESSION_ID(msg, sender);
+        } finally {
+            renamer.remove();
         }
+        copies.release(deserializeSessionId(msg.getSession()));
     }
 
+    /** {@inheritDoc} It is a change too: a copy under the old id is an older one. */
     @Override
     protected void changeSessionId(Session session, String newId, boolean notifySessionListeners,
             boolean notifyContainerListeners) {
         if (session instanceof RingtribeDeltaSession) {
-            long createdAt = ((RingtribeDeltaSession) session).getCreationTimeInternal();
-            expired.add(session.getIdInternal(), new ExpiredSessions.End(createdAt, createdAt, false));
+            Long writer = renamer.get();
+            copies.renamed((RingtribeDeltaSession) session, newId,
+                    writer == null ? SessionVersion.writer(getCluster().getLocalMember()) : writer);
         }
         super.changeSessionId(session, newId, notifySessionListeners, notifyContainerListeners);
     }
@@ -605,68 +529,8 @@ public class RingtribeDeltaManager extends DeltaManager {
         }
     }
 
-    /**
-     * A session has ended at another node, which could not say so.
-     *
-     * @return whether it has ended here now: one that was used since then goes on where it was idle there
-     */
-    boolean endedElsewhere(RingtribeDeltaSession session, ExpiredSessions.End end) {
-        if (!end.ends(session.getCreationTimeInternal(), session.getThisAccessedTimeInternal())) {
-            return false;
-        }
-        expired.add(session.getIdInternal(), end);
-        session.expire(isNotifySessionListenersOnReplication(), false);
-        return true;
-    }
-
-    /** A session ends here, and everywhere. */
-    void ended(RingtribeDeltaSession session) {
-        expired.add(session.getIdInternal(), session.end());
-    }
-
-    /** Applies what waited for a session that is here now; called under the lock of what is held. */
-    private void release(String id) {
-        for (SessionMessage message : held.take(id)) {
-            messageReceived(message, message.getAddress());
-        }
-    }
-
-    /**
-     * A copy came from another node: it is taken if it is newer than what is here.
-     *
-     * @return whether it is what this node has now
-     */
-    boolean take(RingtribeDeltaSession came) {
-        if (expired.ends(came)) {
-            return false;
-        }
-        RingtribeDeltaSession here;
-        synchronized (held) {
-            here = find(came.getIdInternal());
-            if (here == null) {
-                addNew(came);
-                release(came.getIdInternal());
-                return true;
-            }
-        }
-        here.lock();
-        try {
-            SessionVersion both = here.changes().and(came.changes());
-            boolean isNewer = came.changes().holds(here.changes()) ? !here.changes().holds(came.changes())
-                    : !here.changes().holds(came.changes())
-                            && came.changes().prevailsOver(here.changes(), came.changedAt(), here.changedAt());
-            if (isNewer) {
-                here.become(came, isNotifyListenersOnReplication());
-                here.setChanges(both, came.changedAt());
-            }
-            return isNewer;
-        } finally {
-            here.unlock();
-        }
-    }
-
     /** As stock does with each session that came; it counts them too, with a field that not every line has. */
-    private void addNew(RingtribeDeltaSession session) {
+    void addNew(RingtribeDeltaSession session) {
         session.setManager(this);
         session.setValid(true);
         session.setPrimarySession(false);
@@ -677,6 +541,11 @@ public class RingtribeDeltaManager extends DeltaManager {
         if (isNotifySessionListenersOnReplication()) {
             session.tellNew();
         }
+    }
+
+    /** Deals with a message that waited. */
+    void apply(SessionMessage message) {
+        messageReceived(message, message.getAddress());
     }
 
     /** Sends to one member and waits as the options say. */

@@ -130,14 +130,14 @@ public class RingtribeDeltaSession extends DeltaSession {
 
     /** @return how it ends if it does so now */
     ExpiredSessions.End end() {
-        return new ExpiredSessions.End(creationTime, thisAccessedTime, isIdle(1));
+        return new ExpiredSessions.End(creationTime, thisAccessedTime, isIdle(1), null);
     }
 
     /** {@inheritDoc} A copy that nobody used does not end the session: it may be in use elsewhere. */
     @Override
     public void expire(boolean notify, boolean notifyCluster) {
         if (isValid && notifyCluster && getManager() instanceof RingtribeDeltaManager) {
-            ((RingtribeDeltaManager) getManager()).ended(this);
+            ((RingtribeDeltaManager) getManager()).copies().ended(this);
         }
         super.expire(notify, notifyCluster);
     }

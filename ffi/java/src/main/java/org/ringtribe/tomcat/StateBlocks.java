@@ -180,7 +180,7 @@ final class StateBlocks {
         for (int n = 0; n < whole.size(); n++) {
             RingtribeDeltaSession session = whole.get(n);
             try {
-                manager.take(session);
+                manager.copies().take(session);
                 read.ids.add(session.getIdInternal());
             } catch (RuntimeException e) {
                 // A listener of the application.

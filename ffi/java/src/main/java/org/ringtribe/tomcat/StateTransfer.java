@@ -4,6 +4,7 @@ import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 
 import org.apache.catalina.ha.CatalinaCluster;
@@ -76,6 +77,7 @@ final class StateTransfer implements MembershipListener {
 
     /** From here on the state is expected, so nobody gets an unfinished one from us. */
     synchronized void prepare() {
+        manager.copies().expect();
         active = true;
         complete = false;
         stopped = false;
@@ -87,6 +89,42 @@ final class StateTransfer implements MembershipListener {
         arrived.clear();
         received = 0;
         expected = -1;
+    }
+
+    /** Fetches the state within stateTransferTimeout, and on in the background; returns when HTTP may open. */
+    void fetchAll(Executor background) {
+        String name = manager.getName();
+        long begin = System.nanoTime();
+        if (manager.getCluster().getMembers().length == 0) {
+            log.info(name + ": there is no other member, so there are no sessions to fetch");
+            end(begin);
+            return;
+        }
+        prepare();
+        manager.setStateTransferred(false);
+        int seconds = manager.getStateTransferTimeout();
+        try {
+            if (seconds != 0 && fetch(seconds * MILLIS)) {
+                end(begin);
+                return;
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        if (seconds != 0) {
+            manager.countLate();
+            log.error("The sessions of " + name + " are not all here: " + described() + " within "
+                    + "stateTransferTimeout=\"" + seconds + "\" seconds; requests are served from now on and may miss "
+                    + "theirs, the rest is fetched in the background. Raise stateTransferTimeout of the Manager");
+        }
+        background.execute(() -> {
+            try {
+                fetch(-1);
+                end(begin);
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
+        });
     }
 
     /**
@@ -268,9 +306,24 @@ final class StateTransfer implements MembershipListener {
     }
 
     /** The transfer is over. */
-    void end() {
+    private void end(long begin) {
+        if (!manager.copies().expectNoMore()) {
+            for (Member member : manager.getCluster().getMembers()) {
+                manager.reconciler().whole(member, null);
+            }
+        }
         Map<Member,SessionMessage> waiting;
         synchronized (this) {
+            if (complete) {
+                manager.setStateTransferred(true);
+                String text = "Sessions of " + manager.getName() + ": " + described() + " within "
+                        + TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - begin) + " ms";
+                if (received < expected) {
+                    log.error(text + "; the others could not be read or written");
+                } else {
+                    log.info(text);
+                }
+            }
             active = false;
             source = null;
             arrived.clear();
@@ -288,14 +341,6 @@ final class StateTransfer implements MembershipListener {
         active = false;
         postponed.clear();
         notifyAll();
-    }
-
-    synchronized boolean isActive() {
-        return active;
-    }
-
-    synchronized boolean isComplete() {
-        return complete;
     }
 
     /** @return who sends, or sent, the state; empty if nobody does */

@@ -103,10 +103,11 @@ class ReconcilerTest {
             manager(two).createSession("only-two", false);
             // It ends at one, is used at the other, and the message is lost.
             changeAlone(two, "id-5", "used");
-            ours(one).ended(session(one, "id-5"));
+            ours(one).copies().ended(session(one, "id-5"));
             session(one, "id-5").expire(true, false);
             // Nobody used it at one, at two somebody did: it goes on.
-            ours(one).expired().add("id-6", new ExpiredSessions.End(session(one, "id-6").getCreationTimeInternal(), 1, true));
+            ours(one).copies().expired().add("id-6",
+                    new ExpiredSessions.End(session(one, "id-6").getCreationTimeInternal(), 1, true, null));
             session(one, "id-6").expire(true, false);
             String three = session(one, "id-3").hash();
             String four = session(one, "id-4").hash();
@@ -140,6 +141,36 @@ class ReconcilerTest {
             assertEquals("after it", session(one, "id-3").getAttribute("value"));
             gap(one, two);
             assertEquals(2, ours(one).getReconcileConflicts());
+        }
+    }
+
+    @Test
+    void aSessionThatGotAnotherIdIsNotThereTwiceAndMayGetItsOldOneBack() throws Exception {
+        try (OneNode one = cluster.started("One", ""); OneNode two = cluster.started("Two", "")) {
+            for (String id : new String[] { "a.one", "b.one" }) {
+                manager(one).createSession(id);
+                change(one, id, "both");
+            }
+            isEqual(one, two);
+            // As when its node is away: the other one puts its route into the id.
+            ours(two).changeSessionId(session(two, "a.one"), "a.two", false, false);
+            ours(two).changeSessionId(session(two, "b.one"), "b.two", false, false);
+            ours(two).changeSessionId(session(two, "b.two"), "b.one", false, false);
+            changeAlone(two, "b.one", "newer");
+            gap(one, two);
+            isEqual(one, two);
+            assertEquals(2, manager(one).findSessions().length);
+            assertNull(session(one, "a.one"));
+            assertEquals("both", session(one, "a.two").getAttribute("value"));
+            assertEquals("newer", session(one, "b.one").getAttribute("value"));
+            // Both know it by now, and it goes back with a message.
+            manager(one).changeSessionId(session(one, "a.two"), "a.one");
+            change(one, "a.one", "after it");
+            isEqual(one, two);
+            gap(one, two);
+            assertEquals("after it", session(two, "a.one").getAttribute("value"));
+            assertEquals(2, manager(two).findSessions().length);
+            assertEquals(0, ours(one).getReconcileConflicts());
         }
     }
 
