@@ -13,7 +13,8 @@ final class Comparison {
     private final RingtribeDeltaManager manager;
     private final ReconcileMessage answer;
     private final List<Session> ahead = new ArrayList<>();
-    private final List<String> conflicts = new ArrayList<>();
+    private final List<String> kept = new ArrayList<>();
+    private final List<String> yielded = new ArrayList<>();
 
     /** Sessions that have ended there end here. */
     Comparison(RingtribeDeltaManager manager, ReconcileMessage digests) {
@@ -47,9 +48,14 @@ final class Comparison {
         return ahead;
     }
 
-    /** @return sessions that both changed, by hash, and whose copy stays */
-    List<String> conflicts() {
-        return conflicts;
+    /** @return sessions that both changed and whose copy here stays, by hash */
+    List<String> kept() {
+        return kept;
+    }
+
+    /** @return sessions that both changed and whose copy there stays, by hash */
+    List<String> yielded() {
+        return yielded;
     }
 
     private void compare(ReconcileMessage.Entry theirs) {
@@ -91,12 +97,12 @@ final class Comparison {
             } else if (theyHaveAll) {
                 answer.entries.add(ReconcileMessage.Entry.held(mine, false));
             } else if (mine.changes().prevailsOver(theirs.changes, mine.changedAt(), theirs.changedAt)) {
-                conflicts.add(mine.hash() + " (that of this node stays)");
+                kept.add(mine.hash() + " (that of this node stays)");
                 mine.absorb(theirs.changes);
                 ahead.add(mine);
                 answer.entries.add(ReconcileMessage.Entry.overruled(theirs.id));
             } else {
-                conflicts.add(mine.hash() + " (that of the other node stays)");
+                yielded.add(mine.hash() + " (that of the other node stays)");
                 answer.entries.add(ReconcileMessage.Entry.held(mine, true));
             }
         } finally {

@@ -43,6 +43,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
     private static final int MOST_MISSING = BLOCK_DIGESTS;
     /** The other one begins at once; if it does not, it was not told. */
     private static final long ASK_MILLIS = 1000;
+    private static final long MEETING_MILLIS = 5000;
     private static final int MOST_TRIES = 3;
     private static final int MOST_NAMED = 8;
 
@@ -270,11 +271,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
 
     /** @return whether it is tried again */
     private synchronized boolean again(Member member, Work work) {
-        boolean isThere = false;
-        for (Member one : manager.getCluster().getMembers()) {
-            isThere |= one.equals(member);
-        }
-        if (!isThere || stopped) {
+        if (!isThere(member) || stopped) {
             // When it comes back there is another gap.
             return false;
         }
@@ -500,15 +497,48 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
                 one.begun = true;
             }
         }
+        if (!awaitMember(from)) {
+            // It hears this node, which does not hear it: it will try again.
+            return;
+        }
         Comparison comparison = new Comparison(manager, digests);
-        nameConflicts(from, comparison.conflicts());
+        nameConflicts(from, comparison.kept());
         sendSessions(from, digests.round, comparison.ahead());
         send(from, comparison.answer(), SendMode.APPLIED);
+        // Had it not heard so, these would be found again.
+        nameConflicts(from, comparison.yielded());
+    }
+
+    /** Of two nodes that meet again one is the first to know it. */
+    private synchronized boolean awaitMember(Member member) {
+        long until = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(MEETING_MILLIS);
+        try {
+            while (!stopped && !isThere(member)) {
+                long left = TimeUnit.NANOSECONDS.toMillis(until - System.nanoTime());
+                if (left <= 0) {
+                    return false;
+                }
+                wait(left);
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        return !stopped;
+    }
+
+    private boolean isThere(Member member) {
+        for (Member one : manager.getCluster().getMembers()) {
+            if (one.equals(member)) {
+                return true;
+            }
+        }
+        return false;
     }
 
     @Override
-    public void memberAdded(Member member) {
-        // What is missing of each other is told by a gap.
+    public synchronized void memberAdded(Member member) {
+        // What is missing of each other is told by a gap; but it may have begun.
+        notifyAll();
     }
 
     @Override
