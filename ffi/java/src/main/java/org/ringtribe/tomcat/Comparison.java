@@ -10,6 +10,9 @@ import org.apache.catalina.Session;
 /** What another node has of some sessions beside what is here: who is ahead, what has ended, what both changed. */
 final class Comparison {
 
+    /** Copies are used at times that differ a little even where one is told of the other. */
+    private static final long NOTED_MILLIS = 1000;
+
     private final RingtribeDeltaManager manager;
     private final ReconcileMessage answer;
     private final List<Session> ahead = new ArrayList<>();
@@ -90,9 +93,13 @@ final class Comparison {
             boolean hasAll = mine.changes().holds(theirs.changes);
             boolean theyHaveAll = theirs.changes.holds(mine.changes());
             if (hasAll && theyHaveAll) {
-                return;
-            }
-            if (hasAll) {
+                long later = mine.getThisAccessedTimeInternal() - theirs.accessedAt;
+                if (later > NOTED_MILLIS) {
+                    answer.entries.add(ReconcileMessage.Entry.used(mine));
+                } else if (later < -NOTED_MILLIS) {
+                    mine.usedElsewhere(theirs.accessedAt);
+                }
+            } else if (hasAll) {
                 ahead.add(mine);
             } else if (theyHaveAll) {
                 answer.entries.add(ReconcileMessage.Entry.held(mine, false));

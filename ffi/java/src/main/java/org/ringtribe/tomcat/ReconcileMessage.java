@@ -48,7 +48,9 @@ final class ReconcileMessage {
         /** Nothing. */
         UNKNOWN,
         /** In an answer: both sides changed it, and the copy of the node that answers stays. */
-        OVERRULED
+        OVERRULED,
+        /** In an answer: its copy is the same, and was used later. */
+        USED
     }
 
     /** One session. */
@@ -94,6 +96,11 @@ final class ReconcileMessage {
             return new Entry(id, Knowledge.UNKNOWN, 0, 0, 0, SessionVersion.NONE, false);
         }
 
+        static Entry used(RingtribeDeltaSession session) {
+            return new Entry(session.getIdInternal(), Knowledge.USED, 0, session.getThisAccessedTimeInternal(), 0,
+                    SessionVersion.NONE, false);
+        }
+
         static Entry overruled(String id) {
             return new Entry(id, Knowledge.OVERRULED, 0, 0, 0, SessionVersion.NONE, true);
         }
@@ -105,7 +112,7 @@ final class ReconcileMessage {
         private void write(DataOutputStream out) throws IOException {
             out.writeUTF(id);
             out.writeByte(knowledge.ordinal());
-            if (knowledge == Knowledge.HELD || knowledge == Knowledge.ENDED) {
+            if (knowledge != Knowledge.UNKNOWN && knowledge != Knowledge.OVERRULED) {
                 out.writeLong(createdAt);
                 out.writeLong(accessedAt);
                 out.writeBoolean(flag);

@@ -210,8 +210,8 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
     private void nameSilent(Member member) {
         if (!able.contains(member) && silent.add(member)) {
             log.warn(manager.getName() + ": " + member.getName() + " missed changes of sessions, or this node missed some "
-                    + "of it, and it does not answer when they are to be reconciled: its manager is no "
-                    + RingtribeDeltaManager.class.getSimpleName() + ". It is left alone; give it one");
+                    + "of it, and it does not answer when they are to be reconciled: it has no "
+                    + RingtribeDeltaManager.class.getSimpleName() + " for this application. It is left alone; give it one");
         }
     }
 
@@ -382,6 +382,11 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
             switch (entry.knowledge) {
                 case ENDED:
                     exchange.ended += isLive && manager.copies().endedElsewhere(session, entry.end()) ? 1 : 0;
+                    break;
+                case USED:
+                    if (isLive) {
+                        session.usedElsewhere(entry.accessedAt);
+                    }
                     break;
                 case OVERRULED:
                     both.add(RingtribeDeltaSession.hash(entry.id) + " (that of the other node stays)");

@@ -115,6 +115,24 @@ public class RingtribeDeltaSession extends DeltaSession {
         }
     }
 
+    /**
+     * The same copy was used at another node, and later than here: that node is to end it when nobody uses it any more.
+     *
+     * @param at ms since 1970
+     */
+    void usedElsewhere(long at) {
+        lock();
+        try {
+            if (at > thisAccessedTime) {
+                lastAccessedTime = Math.max(lastAccessedTime, at);
+                thisAccessedTime = at;
+                setPrimarySession(false);
+            }
+        } finally {
+            unlock();
+        }
+    }
+
     /** @return whether it has not ended, nor must end now because nobody used it */
     boolean isLive() {
         if (!isValid) {

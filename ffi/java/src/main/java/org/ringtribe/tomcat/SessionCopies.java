@@ -156,6 +156,8 @@ final class SessionCopies {
                 SessionVersion both = here.changes().and(came.changes());
                 here.become(came, manager.isNotifyListenersOnReplication());
                 here.setChanges(both, came.changedAt());
+            } else if (hasAll && bringsAll) {
+                here.usedElsewhere(came.getThisAccessedTimeInternal());
             }
         } finally {
             here.unlock();

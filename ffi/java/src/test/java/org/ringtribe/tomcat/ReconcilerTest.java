@@ -175,6 +175,33 @@ class ReconcilerTest {
     }
 
     @Test
+    void theNodeWhereASessionWasUsedLastEndsIt() throws Exception {
+        try (OneNode one = cluster.started("One", ""); OneNode two = cluster.started("Two", "")) {
+            for (String id : new String[] { "at-one", "at-two" }) {
+                manager(one).createSession(id);
+                change(one, id, "both");
+            }
+            isEqual(one, two);
+            // Only looked at, by a client that went to the other node: nothing was changed.
+            long later = System.currentTimeMillis() + 5000;
+            for (OneNode node : Arrays.asList(one, two)) {
+                RingtribeDeltaSession session = session(node, node == one ? "at-one" : "at-two");
+                session.usedElsewhere(later);
+                session.setPrimarySession(true);
+                session(node, node == one ? "at-two" : "at-one").setPrimarySession(true);
+            }
+            gap(one, two);
+            for (OneNode node : Arrays.asList(one, two)) {
+                assertEquals(later, session(node, "at-one").getThisAccessedTimeInternal());
+                assertEquals(later, session(node, "at-two").getThisAccessedTimeInternal());
+                assertEquals(node == one, session(node, "at-one").isPrimarySession());
+                assertEquals(node == two, session(node, "at-two").isPrimarySession());
+            }
+            assertEquals(0, ours(one).getReconcileConflicts());
+        }
+    }
+
+    @Test
     void whatARunningRequestHasChangedStays() throws Exception {
         try (OneNode one = cluster.started("One", ""); OneNode two = cluster.started("Two", "")) {
             manager(one).createSession("x");
