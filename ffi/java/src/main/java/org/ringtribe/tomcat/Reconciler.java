@@ -36,11 +36,11 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
     private static final Log log = LogFactory.getLog(Reconciler.class);
 
     /** Digests in a message: some 100 bytes each. */
-    static final int BLOCK_DIGESTS = 1000;
+    static final int BLOCK_DIGESTS = 2000;
     /** Changes may come in another order than they were made, from several nodes. */
     private static final long MISSING_MILLIS = 100;
     /** Sessions of which changes are missing; where there are more, all are compared. */
-    private static final int MOST_MISSING = BLOCK_DIGESTS;
+    private static final int MOST_MISSING = 1000;
     /** The other one begins at once; if it does not, it was not told. */
     private static final long ASK_MILLIS = 1000;
     private static final long MEETING_MILLIS = 5000;
