@@ -152,19 +152,23 @@ class ReconcilerTest {
     @Test
     void aSessionThatGotAnotherIdIsNotThereTwiceAndMayGetItsOldOneBack() throws Exception {
         try (OneNode one = cluster.started("One", ""); OneNode two = cluster.started("Two", "")) {
-            for (String id : new String[] { "a.one", "b.one" }) {
+            for (String id : new String[] { "a.one", "b.one", "c.one" }) {
                 manager(one).createSession(id);
                 change(one, id, "both");
             }
+            manager(one).changeSessionId(session(one, "c.one"), "c.two");
             isEqual(one, two);
             // As when its node is away: the other one puts its route into the id.
             ours(two).changeSessionId(session(two, "a.one"), "a.two", false, false);
             ours(two).changeSessionId(session(two, "b.one"), "b.two", false, false);
             ours(two).changeSessionId(session(two, "b.two"), "b.one", false, false);
             changeAlone(two, "b.one", "newer");
+            // At the other node this id has ended.
+            ours(two).changeSessionId(session(two, "c.two"), "c.one", false, false);
             gap(one, two);
             isEqual(one, two);
-            assertEquals(2, manager(one).findSessions().length);
+            assertEquals(3, manager(one).findSessions().length);
+            assertEquals("both", session(one, "c.one").getAttribute("value"));
             assertNull(session(one, "a.one"));
             assertEquals("both", session(one, "a.two").getAttribute("value"));
             assertEquals("newer", session(one, "b.one").getAttribute("value"));
@@ -174,7 +178,7 @@ class ReconcilerTest {
             isEqual(one, two);
             gap(one, two);
             assertEquals("after it", session(two, "a.one").getAttribute("value"));
-            assertEquals(2, manager(two).findSessions().length);
+            assertEquals(3, manager(two).findSessions().length);
             assertEquals(0, ours(one).getReconcileConflicts());
         }
     }
@@ -214,9 +218,11 @@ class ReconcilerTest {
             change(one, "x", "both");
             isEqual(one, two);
             session(two, "x").removeAttribute("gone");
+            session(two, "x").setAttribute("shared", "theirs");
             changeAlone(two, "x", "newer");
             RingtribeDeltaSession used = session(one, "x");
             used.setAttribute("basket", "bread");
+            used.setAttribute("shared", "mine");
             gap(one, two);
             assertEquals(used, session(one, "x"), "a request that runs keeps its session");
             assertEquals("newer", used.getAttribute("value"));
@@ -225,6 +231,9 @@ class ReconcilerTest {
             manager(one).requestCompleted("x", false);
             isEqual(one, two);
             assertEquals("bread", session(two, "x").getAttribute("basket"));
+            for (OneNode node : Arrays.asList(one, two)) {
+                assertEquals("mine", session(node, "x").getAttribute("shared"));
+            }
         }
     }
 
