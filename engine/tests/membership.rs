@@ -72,6 +72,25 @@ fn a_process_that_ran_for_a_moment_between_two_pauses_is_not_silent() {
 }
 
 #[test]
+fn a_node_that_stood_still_itself_asks_again_before_it_drops_anybody() {
+    let mut bench = Bench::with_member();
+    bench.give(Input::StartSending);
+    for _ in 0..3 {
+        bench.pass(FREQUENCY_MS);
+    }
+    // It stands still; meanwhile the answer comes and its time to read it passes.
+    bench.now = bench.now.plus_ms(2_500);
+    assert_eq!(bench.answer(&ProbeResult::TimedOut), 1, "asked early, before");
+    assert_eq!(bench.gone(), [], "it was not this node's to judge");
+    assert_eq!(bench.answer(&ANSWERED), 1, "asked again at once");
+    for _ in 0..8 {
+        bench.pass(FREQUENCY_MS);
+    }
+    assert_eq!(bench.answer(&ProbeResult::TimedOut), 1);
+    assert_eq!(bench.gone(), [Status::Cut], "now it runs, and nobody answers");
+}
+
+#[test]
 fn who_is_another_life_and_does_not_say_where_is_not_the_member_any_more() {
     let mut bench = Bench::new();
     bench.hear_ringtribe(&packet(1, 4001, 100, b"", b""), &said(1));

@@ -16,6 +16,8 @@ fn the_java_tests_pass_and_the_jvm_finds_no_fault_in_the_bridge() {
         .args(["-B", "-f"])
         .arg(project)
         .arg("test")
+        // Cargo's own would lead to a library of an earlier build.
+        .env_remove("LD_LIBRARY_PATH")
         .output()
         .expect("Maven runs");
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();

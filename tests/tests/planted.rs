@@ -173,6 +173,7 @@ const CASES: &[Case] = &[
             ("hang", 60),
             ("pollers", 4),
             ("long", 0),
+            ("long_bytes", 3_000),
             ("requests", 0),
             ("waiting_listeners", 0),
             ("max_receive_bytes", 200_000),

@@ -113,6 +113,7 @@ impl Checker {
         let scene = plan.scene;
         let little = scene.pollers > 2
             && scene.waiting_listeners + scene.long + scene.requests == 0
+            && scene.long_bytes <= 3_000
             && scene.submit_gap_us >= 10_000
             && scene.max_receive_bytes >= 200_000;
         let only_hangs = plan.faults.only_hangs() && plan.faults.slow_link == 0 && little;

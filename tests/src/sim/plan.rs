@@ -331,7 +331,7 @@ impl Scene {
         let small = random.chance(150);
         // So that a large cluster's history takes no longer than a small one's.
         let links = members * (members - 1);
-        let mut scene = Self {
+        Self {
             members,
             stock,
             workers: [1, 2, 2, 2, 3, 6][random.index(6)],
@@ -352,11 +352,7 @@ impl Scene {
             requests: [0, 0, 50, 200][random.index(4)],
             waiting_listeners: [0, 0, 0, 100][random.index(4)],
             newcomers: [0, 0, 200][random.index(3)],
-        };
-        if formats == 0 && stock == 0 && random.chance(100) {
-            scene.formats = CHANGING;
         }
-        scene
     }
 
     /// Whether the format is Ringtribe's own between two members.

@@ -40,6 +40,8 @@ use statics::Endpoint;
 /// A silent member that answers probes is dropped after this
 /// (`TcpFailureDetector.removeSuspectsTimeout`).
 const SUSPECT_MS: u64 = 300_000;
+/// So late is a node that stood still, and not one that only had much to do.
+const LATE_MS: u64 = 250;
 /// A fault of the same kind is logged once in this time.
 const LOG_EVERY_MS: u64 = 1_000;
 /// Packets that come sooner after a look at all that are known bring no other look.
@@ -144,6 +146,8 @@ pub struct Membership {
     known: BTreeMap<Identity, Known>,
     candidates: Candidates,
     ticked: Option<Instant>,
+    /// When it last noticed that it had stood still.
+    woke: Option<Instant>,
     probes: BTreeMap<u64, Target>,
     next_probe: u64,
     last_log: Option<Instant>,
@@ -176,6 +180,7 @@ impl Membership {
             known: BTreeMap::new(),
             candidates: Candidates::default(),
             ticked: None,
+            woke: None,
             probes: BTreeMap::new(),
             next_probe: 0,
             last_log: None,
@@ -240,8 +245,18 @@ impl Membership {
         i64::try_from(alive_ms).unwrap_or(i64::MAX)
     }
 
+    /// Whether this node stood still: something was due long ago. What waits in its kernel is older
+    /// than it seems.
+    fn is_late(&self, now: Instant) -> bool {
+        self.ticked.is_some_and(|last| now.ms_since(last) >= LATE_MS)
+            && self.next_deadline().is_some_and(|due| now.ms_since(due) >= LATE_MS)
+    }
+
     /// Takes an input; what has to be done is added to `out`.
     pub fn handle(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
+        if self.is_late(now) {
+            self.woke = Some(now);
+        }
         // Packets may come faster than anybody is to be looked at.
         let is_flood = matches!(input, Input::Datagram { .. })
             && self.ticked.is_some_and(|last| now.0.saturating_sub(last.0) < TICK_NS);

@@ -217,8 +217,9 @@ impl Membership {
         if acked && matches!(result, ProbeResult::Answered { .. }) {
             known.acknowledged = Some(now);
         }
-        // It ran a moment ago.
-        let runs = known.acknowledged.is_some_and(|at| now.ms_since(at) < drop_time_ms);
+        // It ran a moment ago; or this node did not, and may not have read the answer.
+        let runs = known.acknowledged.is_some_and(|at| now.ms_since(at) < drop_time_ms)
+            || self.woke.is_some_and(|at| now.ms_since(at) < PROBE_TIMEOUT_MS);
         match result {
             ProbeResult::Answered { .. } if leaving => {
                 let pause_ms = GOODBYE_PROBE_MS.min(frequency_ms);
