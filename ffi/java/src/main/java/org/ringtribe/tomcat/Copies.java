@@ -24,7 +24,7 @@ import org.apache.catalina.tribes.Member;
  * <li>where it was awaited: if that member acknowledged it and has been a member ever since;
  * <li>where it was not: if it was handed over for that member, the engine had nothing unacknowledged at
  * some time since, and no Gap in between says that the member missed something;
- * <li>in any case, if that member asked for all sessions after the change and got them.
+ * <li>in any case, if that member got all sessions as they were after the change.
  * </ul>
  *
  * <p>A member that failed when it was told of the session, or of another id of it, acknowledges what comes
@@ -45,8 +45,7 @@ final class Copies {
     private static final class Peer {
         /** What was changed up to here was sent before it was a member. */
         final long since;
-        /** When it asked for all sessions of a context, and when it had got them. */
-        final Map<String,Long> asked = new ConcurrentHashMap<>();
+        /** Of each context of which it got all sessions: up to which number. */
         final Map<String,Long> whole = new ConcurrentHashMap<>();
         /** Of what was not awaited in (missedFrom, missedTo] some is missing there. */
         private long missedFrom;
@@ -169,32 +168,6 @@ final class Copies {
         Peer peer = living.get(member);
         if (peer != null) {
             peer.missed(settled.get(), numbers.incrementAndGet());
-        }
-    }
-
-    /** It asks for all sessions of a context: what was changed up to now will be among them. */
-    void asked(Member member, String context) {
-        Peer peer = member == null ? null : living.get(member);
-        if (peer != null && context != null) {
-            peer.asked.put(context, numbers.get());
-        }
-    }
-
-    /** A part of them, or the word that they are complete, was sent to it. */
-    void answered(Member[] to, SessionMessage message, boolean isThere) {
-        for (Member member : to) {
-            Peer peer = living.get(member);
-            if (peer == null || message.getContextName() == null) {
-                continue;
-            }
-            if (!isThere) {
-                peer.asked.remove(message.getContextName());
-            } else if (message.getEventType() == SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE) {
-                Long asked = peer.asked.remove(message.getContextName());
-                if (asked != null) {
-                    hasAll(member, message.getContextName(), asked);
-                }
-            }
         }
     }
 

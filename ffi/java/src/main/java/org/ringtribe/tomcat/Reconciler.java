@@ -87,6 +87,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
         boolean isOver;
         long heardAt = System.nanoTime();
         int sent;
+        int leftOut;
         int ended;
         int conflicts;
 
@@ -302,7 +303,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
     private boolean reconcile(Member member, Work work) throws ChannelException, IOException, InterruptedException {
         long round = ThreadLocalRandom.current().nextLong();
         long begin = System.nanoTime();
-        long changed = changesNumber();
+        long changed = manager.changesNumber();
         Exchange exchange = new Exchange(member);
         synchronized (this) {
             exchanges.put(round, exchange);
@@ -345,25 +346,14 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
         }
         if (work.isWhole) {
             reconciliations.incrementAndGet();
-            hasAll(member, changed);
+            if (exchange.leftOut == 0) {
+                manager.hasAll(member, changed);
+            }
             log.info(manager.getName() + " is reconciled with " + member.getName() + " within "
                     + TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - begin) + " ms: " + exchange.sent + " sessions sent, "
                     + exchange.ended + " ended, " + exchange.conflicts + " changed on both sides");
         }
         return true;
-    }
-
-    private long changesNumber() {
-        Channel channel = manager.getCluster().getChannel();
-        return channel instanceof RingtribeChannel ? ((RingtribeChannel) channel).copies().number() : 0;
-    }
-
-    /** A member has what was here when that many changes had been made: nothing of it is without a copy. */
-    private void hasAll(Member member, long changed) {
-        Channel channel = manager.getCluster().getChannel();
-        if (channel instanceof RingtribeChannel) {
-            ((RingtribeChannel) channel).copies().hasAll(member, manager.getName(), changed);
-        }
     }
 
     private ReconcileMessage.Entry known(String id) {
@@ -422,7 +412,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
         nameConflicts(exchange.with, both);
         exchange.conflicts += both.size();
         exchange.sent += wanted.size();
-        sendSessions(exchange.with, digests.round, wanted);
+        exchange.leftOut += sendSessions(exchange.with, digests.round, wanted);
         return true;
     }
 
@@ -438,8 +428,9 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
                 + (named < sessions.size() ? " and " + (sessions.size() - named) + " more" : ""));
     }
 
-    private void sendSessions(Member to, long round, List<Session> sessions) throws ChannelException, IOException {
-        manager.blocks().write(sessions.toArray(new Session[0]), (data, count) -> {
+    /** @return sessions that cannot be written */
+    private int sendSessions(Member to, long round, List<Session> sessions) throws ChannelException, IOException {
+        return manager.blocks().write(sessions.toArray(new Session[0]), (data, count) -> {
             ReconcileMessage state = new ReconcileMessage(ReconcileMessage.Kind.STATE, round);
             state.sessions = data;
             send(to, state, SendMode.APPLIED);
@@ -506,7 +497,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
             changed = compared.remove(from);
         }
         if (changed != null) {
-            hasAll(from, changed);
+            manager.hasAll(from, changed);
         }
         synchronized (this) {
             one = awaited.get(from);
@@ -522,7 +513,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
     private void answer(ReconcileMessage digests, Member from) throws ChannelException, IOException {
         synchronized (this) {
             if (digests.isWhole && digests.block == 0) {
-                compared.put(from, changesNumber());
+                compared.put(from, manager.changesNumber());
             }
             Awaited one = awaited.get(from);
             if (one != null && digests.isWhole && digests.block == 0) {
@@ -536,7 +527,11 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
         }
         Comparison comparison = new Comparison(manager, digests);
         nameConflicts(from, comparison.kept());
-        sendSessions(from, digests.round, comparison.ahead());
+        if (sendSessions(from, digests.round, comparison.ahead()) > 0) {
+            synchronized (this) {
+                compared.remove(from);
+            }
+        }
         send(from, comparison.answer(), SendMode.APPLIED);
         // Had it not heard so, these would be found again.
         nameConflicts(from, comparison.yielded());

@@ -7,11 +7,9 @@ import org.apache.catalina.LifecycleException;
 import org.apache.catalina.Valve;
 import org.apache.catalina.ha.ClusterDeployer;
 import org.apache.catalina.ha.ClusterManager;
-import org.apache.catalina.ha.ClusterMessage;
 import org.apache.catalina.ha.tcp.ReplicationValve;
 import org.apache.catalina.ha.deploy.FarmWarDeployer;
 import org.apache.catalina.ha.session.JvmRouteBinderValve;
-import org.apache.catalina.ha.session.SessionMessage;
 import org.apache.catalina.ha.tcp.SimpleTcpCluster;
 import org.apache.catalina.tribes.Channel;
 import org.apache.juli.logging.Log;
@@ -197,16 +195,6 @@ public class RingtribeCluster extends SimpleTcpCluster {
     /** @return why {@link #isSafeToStop safeToStop} is false, empty if it is true */
     public String getNotSafeToStopBecause() {
         return String.join("; ", drain.reasonsNotToStop());
-    }
-
-    @Override
-    public void messageReceived(ClusterMessage message) {
-        if (message instanceof SessionMessage && getChannel() instanceof RingtribeChannel
-                && ((SessionMessage) message).getEventType() == SessionMessage.EVT_GET_ALL_SESSIONS) {
-            ((RingtribeChannel) getChannel()).copies().asked(message.getAddress(),
-                    ((SessionMessage) message).getContextName());
-        }
-        super.messageReceived(message);
     }
 
     @Override

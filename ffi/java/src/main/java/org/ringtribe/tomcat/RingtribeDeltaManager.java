@@ -288,7 +288,7 @@ public class RingtribeDeltaManager extends DeltaManager {
     /** {@inheritDoc} One that cannot be written, or is changed just now, is left out; stock sends none then. */
     @Override
     protected byte[] serializeSessions(Session[] sessions) throws IOException {
-        return blocks.write(sessions);
+        return blocks.write(sessions).data;
     }
 
     /** {@inheritDoc} One that cannot be read is passed over; stock ends the transfer at it. */
@@ -406,6 +406,20 @@ public class RingtribeDeltaManager extends DeltaManager {
 
     SessionCopies copies() {
         return copies;
+    }
+
+    /** @return for {@link #hasAll}: the number of changes until now */
+    long changesNumber() {
+        Channel channel = getCluster().getChannel();
+        return channel instanceof RingtribeChannel ? ((RingtribeChannel) channel).copies().number() : 0;
+    }
+
+    /** A member has what was here when that many changes had been made: nothing of it is without a copy. */
+    void hasAll(Member member, long changed) {
+        Channel channel = getCluster().getChannel();
+        if (channel instanceof RingtribeChannel) {
+            ((RingtribeChannel) channel).copies().hasAll(member, getName(), changed);
+        }
     }
 
     StateBlocks blocks() {

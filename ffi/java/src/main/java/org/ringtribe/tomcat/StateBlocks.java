@@ -42,10 +42,21 @@ final class StateBlocks {
     /** Takes blocks. */
     interface Sink {
         /**
-         * @param sessions in it; fewer than were asked for if some could not be written
+         * @param sessions that are done with it, those that could not be written too
          * @return whether to go on
          */
         boolean block(byte[] data, int sessions) throws IOException, ChannelException;
+    }
+
+    /** Sessions as bytes, without those that could not be written. */
+    static final class Written {
+        final byte[] data;
+        final int leftOut;
+
+        Written(byte[] data, int leftOut) {
+            this.data = data;
+            this.leftOut = leftOut;
+        }
     }
 
     /** What became of the sessions of a block. */
@@ -57,31 +68,37 @@ final class StateBlocks {
     /**
      * Writes sessions in blocks of at most sendAllSessionsSize, and of about {@link #BLOCK_BYTES}; a block
      * exceeds {@link #MOST_BLOCK_BYTES} only by one session.
+     *
+     * @return sessions that could not be written
      */
-    void write(Session[] sessions, Sink sink) throws IOException, ChannelException {
+    int write(Session[] sessions, Sink sink) throws IOException, ChannelException {
+        int leftOut = 0;
         int most = Math.max(1, manager.getSendAllSessionsSize());
         int next = Math.min(most, FIRST_SESSIONS);
         int at = 0;
         while (at < sessions.length) {
             Session[] some = Arrays.copyOfRange(sessions, at, Math.min(sessions.length, at + next));
-            byte[] data = write(some);
+            Written written = write(some);
+            byte[] data = written.data;
             if (data.length > MOST_BLOCK_BYTES && some.length > 1) {
                 next = Math.max(1, some.length / 2);
                 continue;
             }
             at += some.length;
+            leftOut += written.leftOut;
             if (!sink.block(data, some.length)) {
-                return;
+                break;
             }
             long average = Math.max(1, data.length / some.length);
             next = (int) Math.max(1, Math.min(most, BLOCK_BYTES / average));
         }
+        return leftOut;
     }
 
     /** One that cannot be written, or is changed just now, is left out; stock sends none then. */
-    byte[] write(Session[] sessions) throws IOException {
+    Written write(Session[] sessions) throws IOException {
         try {
-            return writeAll(sessions);
+            return new Written(writeAll(sessions), 0);
         } catch (IOException | RuntimeException e) {
             List<Session> whole = new ArrayList<>();
             List<String> why = new ArrayList<>();
@@ -97,7 +114,7 @@ final class StateBlocks {
             if (!why.isEmpty()) {
                 log.error("The state of " + manager.getName() + " is sent without what cannot be written: " + text(why));
             }
-            return writeAll(whole.toArray(new Session[0]));
+            return new Written(writeAll(whole.toArray(new Session[0])), why.size());
         }
     }
 

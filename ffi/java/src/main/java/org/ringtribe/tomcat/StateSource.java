@@ -70,6 +70,8 @@ final class StateSource {
 
     private void sendAll(Member to) throws IOException {
         CountDownLatch end = ended;
+        // Before they are read: what is changed from here on may be missing in what is sent.
+        long changed = manager.changesNumber();
         Session[] all = manager.live();
         long now = System.currentTimeMillis();
         int[] sent = new int[1];
@@ -81,15 +83,21 @@ final class StateSource {
             return sent[0] == all.length || !isOver(end);
         };
         try {
+            int leftOut;
             if (manager.isSendAllSessions()) {
-                sink.block(blocks.write(all), all.length);
+                StateBlocks.Written written = blocks.write(all);
+                leftOut = written.leftOut;
+                sink.block(written.data, all.length);
             } else {
-                blocks.write(all, sink);
+                leftOut = blocks.write(all, sink);
             }
             if (sent[0] == all.length) {
                 send(to, SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE, null, "SESSION-STATE-TRANSFERRED",
                         "SESSION-STATE-TRANSFERRED" + manager.getName(), now);
                 completed.incrementAndGet();
+                if (leftOut == 0) {
+                    manager.hasAll(to, changed);
+                }
             }
         } catch (ChannelException e) {
             log.warn(manager.getName() + ": " + to.getName() + " has got " + sent[0] + " of " + all.length

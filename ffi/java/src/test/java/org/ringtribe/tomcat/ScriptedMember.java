@@ -13,7 +13,10 @@ import org.apache.catalina.tribes.ChannelListener;
 import org.apache.catalina.tribes.Member;
 import org.apache.catalina.tribes.membership.MemberImpl;
 
-/** A member in this JVM that does with the messages of a session manager what a test says. */
+/**
+ * A member in this JVM that does with the messages of the manager of /shop what a test says. Other applications, which
+ * other tests may have left there, it does not have.
+ */
 final class ScriptedMember implements AutoCloseable, ChannelListener {
 
     private static final long LONGEST_WAIT_S = 30;
@@ -81,7 +84,12 @@ final class ScriptedMember implements AutoCloseable, ChannelListener {
     }
 
     void send(Member to, int event, byte[] data, String session, String uniqueId, long timestamp) throws ChannelException {
-        SessionMessageImpl message = new SessionMessageImpl(TwoNodes.SHOP, event, data, session, uniqueId);
+        send(to, TwoNodes.SHOP, event, data, session, uniqueId, timestamp);
+    }
+
+    private void send(Member to, String context, int event, byte[] data, String session, String uniqueId, long timestamp)
+            throws ChannelException {
+        SessionMessageImpl message = new SessionMessageImpl(context, event, data, session, uniqueId);
         message.setTimestamp(timestamp);
         message.setAddress(local());
         channel.send(new Member[] { to }, message, SendMode.APPLIED);
@@ -106,7 +114,14 @@ final class ScriptedMember implements AutoCloseable, ChannelListener {
     @Override
     public void messageReceived(Serializable message, Member sender) {
         SessionMessage session = (SessionMessage) message;
-        received.add(session);
+        boolean isMine = TwoNodes.SHOP.equals(session.getContextName());
+        if (isMine) {
+            received.add(session);
+        } else if (session.getEventType() != SessionMessage.EVT_GET_ALL_SESSIONS) {
+            return;
+        }
+        Script script = isMine ? this.script : (asked, from) -> send(from, asked.getContextName(),
+                SessionMessage.EVT_ALL_SESSION_NOCONTEXTMANAGER, null, "NO-CONTEXT-MANAGER", "no", 0);
         // As a manager's executor: an answer may take long.
         Thread thread = new Thread(() -> {
             try {
