@@ -172,11 +172,11 @@ public class RingtribeCluster extends SimpleTcpCluster {
 
     /**
      * @return sessions that this node served last and whose last change no living member acknowledged; a member that
-     *         fetched all sessions after the change counts too. What was sent without waiting counts as acknowledged
-     *         once the engine had nothing unacknowledged at all, which under load may be late. Of sessions that another
-     *         manager than RingtribeDeltaManager keeps nothing is known: all that are here count. Earlier changes that
-     *         failed are in replicationFailures and do not count, nor do sessions of applications that are not
-     *         distributable: those are lost in any case
+     *         fetched all sessions after the change, or was reconciled after it, counts too. What was sent without
+     *         waiting counts as acknowledged once the engine had nothing unacknowledged at all, which under load may be
+     *         late. Of sessions that another manager than RingtribeDeltaManager keeps nothing is known: all that are
+     *         here count. Earlier changes that failed are in replicationFailures and do not count, nor do sessions of
+     *         applications that are not distributable: those are lost in any case
      */
     public int getUnderCopied() {
         return drain.underCopied();
