@@ -12,6 +12,10 @@ import static org.ringtribe.tomcat.TwoNodes.await;
 import static org.ringtribe.tomcat.TwoNodes.manager;
 import static org.ringtribe.tomcat.TwoNodes.ours;
 
+import java.io.InputStream;
+import java.io.Serializable;
+import java.lang.reflect.Constructor;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
@@ -91,6 +95,56 @@ class StateTransferTest {
             assertEquals(name, OneNode.jmx("Two" + BEAN, "stateTransferSource"));
             assertEquals(true, OneNode.jmx("Two" + BEAN, "stateTransferred"));
             assertTrue(second.log().contains("3040 of 3040 sessions arrived from " + name), second.log());
+        }
+    }
+
+    /** What only the first node has the class of. */
+    static final class Known implements Serializable {
+        private static final long serialVersionUID = 1L;
+    }
+
+    /** @return one of a class that no class loader of a node finds: as Known, under another name */
+    private static Object ofUnknownClass() throws Exception {
+        byte[] known;
+        try (InputStream in = Known.class.getResourceAsStream("StateTransferTest$Known.class")) {
+            known = in.readAllBytes();
+        }
+        byte[] other = new String(known, StandardCharsets.ISO_8859_1).replace("Test$Known", "Test$Other")
+                .getBytes(StandardCharsets.ISO_8859_1);
+        Constructor<?> constructor = new ClassLoader(Known.class.getClassLoader()) {
+            Class<?> define() {
+                return defineClass(null, other, 0, other.length);
+            }
+        }.define().getDeclaredConstructor();
+        constructor.setAccessible(true);
+        return constructor.newInstance();
+    }
+
+    /** More: RINGTRIBE_SESSIONS=50000. */
+    @Test
+    void oneSessionOfAMissingClassCostsThatSessionOfAll() throws Exception {
+        String given = System.getenv("RINGTRIBE_SESSIONS");
+        int sessions = given == null ? 500 : Integer.parseInt(given);
+        try (OneNode first = cluster.started("One", ""); OneNode second = cluster.node("Two", "")) {
+            fill(manager(first), sessions, 4096);
+            RingtribeDeltaSession odd = (RingtribeDeltaSession) manager(first).findSession("id-" + sessions / 2);
+            odd.setAttribute("odd", ofUnknownClass());
+            long begin = System.nanoTime();
+            second.start();
+            System.out.println(sessions + " sessions of 4 KiB: the second node started within "
+                    + TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - begin) + " ms, "
+                    + ours(second).getStateTransferReceived() + " are there, in "
+                    + manager(second).getCounterReceive_EVT_ALL_SESSION_DATA() + " blocks");
+            assertEquals(sessions - 1, manager(second).findSessions().length);
+            assertNull(manager(second).findSession(odd.getIdInternal()));
+            assertEquals(sessions - 1, ours(second).getStateTransferReceived());
+            assertEquals(sessions, ours(second).getStateTransferExpected());
+            assertEquals(1, ours(second).getCounterUnreadableSessions());
+            String log = second.log();
+            assertTrue(log.contains("session " + odd.hash() + ": there is no class org.ringtribe.tomcat.StateTransferTest$Other"),
+                    log);
+            assertTrue(log.contains("SEVERE: Sessions of " + SHOP + ": " + (sessions - 1) + " of " + sessions
+                    + " sessions arrived from "), log);
         }
     }
 
