@@ -27,7 +27,8 @@ import org.apache.catalina.tribes.Member;
  * <li>in any case, if that member got all sessions as they were after the change.
  * </ul>
  *
- * <p>A member that failed when it was told of the session, or of another id of it, acknowledges what comes
+ * <p>A member that failed when it was told of the session, or of another id of it, or to which it could not be
+ * written, acknowledges what comes
  * later and has nothing to apply it to: it has the session again when it has got all of them. In doubt a
  * member has it not. Changes are numbered in one order for all sessions. Thread-safe.
  */
@@ -82,14 +83,18 @@ final class Copies {
             changed = number;
         }
 
+        private synchronized void unknownTo(long number, Member... members) {
+            List<Member> all = new ArrayList<>(Arrays.asList(strangers));
+            all.removeAll(Arrays.asList(members));
+            all.addAll(Arrays.asList(members));
+            strangers = all.toArray(NOBODY);
+            strangersSince = Math.max(strangersSince, number);
+        }
+
         private synchronized void end(long number, long handedOverAt, Member[] have, Member[] strange) {
             pending--;
             if (strange.length > 0) {
-                List<Member> all = new ArrayList<>(Arrays.asList(strangers));
-                all.removeAll(Arrays.asList(strange));
-                all.addAll(Arrays.asList(strange));
-                strangers = all.toArray(NOBODY);
-                strangersSince = Math.max(strangersSince, number);
+                unknownTo(number, strange);
             }
             if (changed == number) {
                 handedOver = handedOverAt;
@@ -172,7 +177,8 @@ final class Copies {
     }
 
     /**
-     * It has every session of a context as they were here at that time.
+     * It has every session of a context as they were here at that time, but for those of which {@link #notWritten}
+     * was told since.
      *
      * @param number from {@link #number} before the first of them was read
      */
@@ -181,6 +187,11 @@ final class Copies {
         if (peer != null) {
             peer.whole.merge(context, number, Math::max);
         }
+    }
+
+    /** A session is left out of those that are sent to a member, since it cannot be written. */
+    void notWritten(Copy copy, Member member) {
+        copy.unknownTo(numbers.incrementAndGet(), member);
     }
 
     /** @return the number of now, for {@link #settle} and {@link #hasAll}: what was changed before is not above */
@@ -250,9 +261,9 @@ final class Copies {
             handedOver = copy.handedOver;
             holders = copy.pending > 0 ? NOBODY : copy.holders;
         }
-        for (Peer peer : living.values()) {
-            Long whole = peer.whole.get(context);
-            if (whole != null && whole >= changed) {
+        for (Map.Entry<Member,Peer> entry : living.entrySet()) {
+            Long whole = entry.getValue().whole.get(context);
+            if (whole != null && whole >= changed && (!strangers.contains(entry.getKey()) || whole >= strangersSince)) {
                 return true;
             }
         }

@@ -87,7 +87,6 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
         boolean isOver;
         long heardAt = System.nanoTime();
         int sent;
-        int leftOut;
         int ended;
         int conflicts;
 
@@ -346,9 +345,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
         }
         if (work.isWhole) {
             reconciliations.incrementAndGet();
-            if (exchange.leftOut == 0) {
-                manager.hasAll(member, changed);
-            }
+            manager.hasAll(member, changed);
             log.info(manager.getName() + " is reconciled with " + member.getName() + " within "
                     + TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - begin) + " ms: " + exchange.sent + " sessions sent, "
                     + exchange.ended + " ended, " + exchange.conflicts + " changed on both sides");
@@ -412,7 +409,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
         nameConflicts(exchange.with, both);
         exchange.conflicts += both.size();
         exchange.sent += wanted.size();
-        exchange.leftOut += sendSessions(exchange.with, digests.round, wanted);
+        sendSessions(exchange.with, digests.round, wanted);
         return true;
     }
 
@@ -428,9 +425,8 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
                 + (named < sessions.size() ? " and " + (sessions.size() - named) + " more" : ""));
     }
 
-    /** @return sessions that cannot be written */
-    private int sendSessions(Member to, long round, List<Session> sessions) throws ChannelException, IOException {
-        return manager.blocks().write(sessions.toArray(new Session[0]), (data, count) -> {
+    private void sendSessions(Member to, long round, List<Session> sessions) throws ChannelException, IOException {
+        manager.blocks().write(sessions.toArray(new Session[0]), to, (data, count) -> {
             ReconcileMessage state = new ReconcileMessage(ReconcileMessage.Kind.STATE, round);
             state.sessions = data;
             send(to, state, SendMode.APPLIED);
@@ -527,11 +523,7 @@ final class Reconciler implements ChannelEngine.GapListener, MembershipListener 
         }
         Comparison comparison = new Comparison(manager, digests);
         nameConflicts(from, comparison.kept());
-        if (sendSessions(from, digests.round, comparison.ahead()) > 0) {
-            synchronized (this) {
-                compared.remove(from);
-            }
-        }
+        sendSessions(from, digests.round, comparison.ahead());
         send(from, comparison.answer(), SendMode.APPLIED);
         // Had it not heard so, these would be found again.
         nameConflicts(from, comparison.yielded());

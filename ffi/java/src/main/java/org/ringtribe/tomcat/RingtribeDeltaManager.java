@@ -288,7 +288,7 @@ public class RingtribeDeltaManager extends DeltaManager {
     /** {@inheritDoc} One that cannot be written, or is changed just now, is left out; stock sends none then. */
     @Override
     protected byte[] serializeSessions(Session[] sessions) throws IOException {
-        return blocks.write(sessions).data;
+        return blocks.write(sessions, null);
     }
 
     /** {@inheritDoc} One that cannot be read is passed over; stock ends the transfer at it. */
@@ -414,7 +414,15 @@ public class RingtribeDeltaManager extends DeltaManager {
         return channel instanceof RingtribeChannel ? ((RingtribeChannel) channel).copies().number() : 0;
     }
 
-    /** A member has what was here when that many changes had been made: nothing of it is without a copy. */
+    /** It is missing in what is sent to a member, null if that is not known. */
+    void notWritten(RingtribeDeltaSession session, Member member) {
+        Channel channel = getCluster().getChannel();
+        if (member != null && channel instanceof RingtribeChannel) {
+            ((RingtribeChannel) channel).copies().notWritten(session.copy(), member);
+        }
+    }
+
+    /** A member has what was here when that many changes had been made, but for what was not written since. */
     void hasAll(Member member, long changed) {
         Channel channel = getCluster().getChannel();
         if (channel instanceof RingtribeChannel) {

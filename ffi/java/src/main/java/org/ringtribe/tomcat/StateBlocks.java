@@ -11,6 +11,7 @@ import java.util.List;
 
 import org.apache.catalina.Session;
 import org.apache.catalina.tribes.ChannelException;
+import org.apache.catalina.tribes.Member;
 import org.apache.juli.logging.Log;
 import org.apache.juli.logging.LogFactory;
 
@@ -48,17 +49,6 @@ final class StateBlocks {
         boolean block(byte[] data, int sessions) throws IOException, ChannelException;
     }
 
-    /** Sessions as bytes, without those that could not be written. */
-    static final class Written {
-        final byte[] data;
-        final int leftOut;
-
-        Written(byte[] data, int leftOut) {
-            this.data = data;
-            this.leftOut = leftOut;
-        }
-    }
-
     /** What became of the sessions of a block. */
     static final class Read {
         /** Of those that could be read. */
@@ -69,36 +59,36 @@ final class StateBlocks {
      * Writes sessions in blocks of at most sendAllSessionsSize, and of about {@link #BLOCK_BYTES}; a block
      * exceeds {@link #MOST_BLOCK_BYTES} only by one session.
      *
-     * @return sessions that could not be written
+     * @param to who gets them
      */
-    int write(Session[] sessions, Sink sink) throws IOException, ChannelException {
-        int leftOut = 0;
+    void write(Session[] sessions, Member to, Sink sink) throws IOException, ChannelException {
         int most = Math.max(1, manager.getSendAllSessionsSize());
         int next = Math.min(most, FIRST_SESSIONS);
         int at = 0;
         while (at < sessions.length) {
             Session[] some = Arrays.copyOfRange(sessions, at, Math.min(sessions.length, at + next));
-            Written written = write(some);
-            byte[] data = written.data;
+            byte[] data = write(some, to);
             if (data.length > MOST_BLOCK_BYTES && some.length > 1) {
                 next = Math.max(1, some.length / 2);
                 continue;
             }
             at += some.length;
-            leftOut += written.leftOut;
             if (!sink.block(data, some.length)) {
-                break;
+                return;
             }
             long average = Math.max(1, data.length / some.length);
             next = (int) Math.max(1, Math.min(most, BLOCK_BYTES / average));
         }
-        return leftOut;
     }
 
-    /** One that cannot be written, or is changed just now, is left out; stock sends none then. */
-    Written write(Session[] sessions) throws IOException {
+    /**
+     * One that cannot be written, or is changed just now, is left out; stock sends none then.
+     *
+     * @param to who gets them, null if that is not known
+     */
+    byte[] write(Session[] sessions, Member to) throws IOException {
         try {
-            return new Written(writeAll(sessions), 0);
+            return writeAll(sessions);
         } catch (IOException | RuntimeException e) {
             List<Session> whole = new ArrayList<>();
             List<String> why = new ArrayList<>();
@@ -107,6 +97,7 @@ final class StateBlocks {
                     writeAll(new Session[] { session });
                     whole.add(session);
                 } catch (IOException | RuntimeException one) {
+                    manager.notWritten((RingtribeDeltaSession) session, to);
                     why.add("session " + ((RingtribeDeltaSession) session).hash() + ": " + one);
                 }
             }
@@ -114,7 +105,7 @@ final class StateBlocks {
             if (!why.isEmpty()) {
                 log.error("The state of " + manager.getName() + " is sent without what cannot be written: " + text(why));
             }
-            return new Written(writeAll(whole.toArray(new Session[0])), why.size());
+            return writeAll(whole.toArray(new Session[0]));
         }
     }
 

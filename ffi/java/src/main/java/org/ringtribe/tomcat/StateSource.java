@@ -83,21 +83,16 @@ final class StateSource {
             return sent[0] == all.length || !isOver(end);
         };
         try {
-            int leftOut;
             if (manager.isSendAllSessions()) {
-                StateBlocks.Written written = blocks.write(all);
-                leftOut = written.leftOut;
-                sink.block(written.data, all.length);
+                sink.block(blocks.write(all, to), all.length);
             } else {
-                leftOut = blocks.write(all, sink);
+                blocks.write(all, to, sink);
             }
             if (sent[0] == all.length) {
                 send(to, SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE, null, "SESSION-STATE-TRANSFERRED",
                         "SESSION-STATE-TRANSFERRED" + manager.getName(), now);
                 completed.incrementAndGet();
-                if (leftOut == 0) {
-                    manager.hasAll(to, changed);
-                }
+                manager.hasAll(to, changed);
             }
         } catch (ChannelException e) {
             log.warn(manager.getName() + ": " + to.getName() + " has got " + sent[0] + " of " + all.length

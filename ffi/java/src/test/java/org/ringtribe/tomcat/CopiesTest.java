@@ -151,6 +151,24 @@ class CopiesTest {
     }
 
     @Test
+    void whatCouldNotBeWrittenIsNotAmongAll() {
+        copies.begin(session, both, true).acknowledged(failed(a, b));
+        Copies.Copy other = new Copies.Copy();
+        copies.begin(other, both, true).acknowledged(failed(a, b));
+        long before = copies.number();
+        copies.notWritten(session, a);
+        copies.hasAll(a, SHOP, before);
+        assertFalse(isCopied());
+        assertTrue(copies.isCopied(SHOP, other));
+        acknowledged();
+        assertFalse(isCopied(), "a change of something that it does not know");
+        copies.hasAll(a, SHOP, copies.number());
+        assertTrue(isCopied());
+        acknowledged();
+        assertTrue(isCopied());
+    }
+
+    @Test
     void whoFailedWhenHeWasToldOfItHasNothingToApplyChangesTo() {
         Member[] toA = { a };
         copies.begin(session, both, true).acknowledged(failed(a));

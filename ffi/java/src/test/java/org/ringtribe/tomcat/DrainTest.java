@@ -8,6 +8,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.ObjectOutputStream;
+import java.io.Serializable;
 import java.lang.management.ManagementFactory;
 import java.net.HttpURLConnection;
 import java.net.URL;
@@ -21,6 +23,7 @@ import javax.servlet.http.HttpServlet;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
 
+import org.apache.catalina.Manager;
 import org.apache.catalina.ha.session.SessionMessage;
 import org.junit.jupiter.api.Test;
 
@@ -233,6 +236,38 @@ class DrainTest {
             isSafe(false, 1, "1 sessions");
             other.fetch("localhost#/basket");
             isSafe(true, 0, null);
+        }
+    }
+
+    /** Makes its whole session one that cannot be written. */
+    private static final class Unwritable implements Serializable {
+        private static final long serialVersionUID = 1L;
+
+        private void writeObject(ObjectOutputStream out) {
+            throw new IllegalStateException("told to fail");
+        }
+    }
+
+    @Test
+    void aSessionThatCannotBeWrittenHasNoCopyWhereAllWereFetched() throws Exception {
+        int mcastPort = OneNode.freeUdpPort();
+        try (OneNode node = node(mcastPort, "")) {
+            put(node, null);
+            String odd = put(node, null).cookie.split("=")[1];
+            Manager manager = node.context("localhost", "/basket").getManager();
+            RingtribeDeltaSession session = (RingtribeDeltaSession) manager.findSession(odd);
+            session.setAttribute("odd", new Unwritable());
+            try (OtherMember other = new OtherMember(node, mcastPort)) {
+                isSafe(false, 2, "2 sessions");
+                other.fetch("localhost#/basket");
+                isSafe(false, 1, "1 sessions");
+                // A change of something that the other one does not have.
+                put(node, "JSESSIONID=" + odd);
+                isSafe(false, 1, "1 sessions");
+                session.removeAttribute("odd");
+                other.fetch("localhost#/basket");
+                isSafe(true, 0, null);
+            }
         }
     }
 
