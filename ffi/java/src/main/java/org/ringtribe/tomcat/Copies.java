@@ -28,9 +28,8 @@ import org.apache.catalina.tribes.Member;
  * </ul>
  *
  * <p>A member that failed when it was told of the session, or of another id of it, or to which it could not be
- * written, acknowledges what comes
- * later and has nothing to apply it to: it has the session again when it has got all of them. In doubt a
- * member has it not. Changes are numbered in one order for all sessions. Thread-safe.
+ * written, acknowledges what comes later and has nothing to apply it to: it has the session again when it has
+ * got all of them. In doubt a member has it not. Changes are numbered in one order for all sessions. Thread-safe.
  */
 final class Copies {
 

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.ringtribe.tomcat.TwoNodes.BEAN;
+import static org.ringtribe.tomcat.TwoNodes.SHOP;
 import static org.ringtribe.tomcat.TwoNodes.STOCK;
 import static org.ringtribe.tomcat.TwoNodes.await;
 import static org.ringtribe.tomcat.TwoNodes.manager;
@@ -22,6 +23,7 @@ import java.util.concurrent.TimeUnit;
 
 import org.apache.catalina.Session;
 import org.apache.catalina.ha.session.DeltaSession;
+import org.apache.catalina.tribes.ChannelException;
 import org.apache.catalina.tribes.Member;
 import org.junit.jupiter.api.Test;
 
@@ -45,6 +47,12 @@ class ReconcilerTest {
         RingtribeDeltaSession session = session(node, id);
         session.setAttribute("value", value);
         session.resetDeltaRequest();
+        node.channel().copies().begin(session.copy(), node.channel().getMembers(), false)
+                .acknowledged(new ChannelException("cut off"));
+    }
+
+    private static boolean isCopied(OneNode node, String id) {
+        return node.channel().copies().isCopied(SHOP, session(node, id).copy());
     }
 
     private static void change(OneNode node, String id, String value) {
@@ -116,8 +124,11 @@ class ReconcilerTest {
             session(one, "id-6").expire(true, false);
             String three = session(one, "id-3").hash();
             String four = session(one, "id-4").hash();
+            assertFalse(isCopied(one, "id-1") || isCopied(one, "only-one") || isCopied(two, "id-2"));
 
             gap(one, two);
+            assertTrue(isCopied(one, "id-1") && isCopied(one, "only-one"), "the other one has them now");
+            assertTrue(isCopied(two, "id-2"));
             isEqual(one, two);
             for (OneNode node : Arrays.asList(one, two)) {
                 assertEquals("newer at one", session(node, "id-1").getAttribute("value"));
