@@ -10,6 +10,8 @@ use ringtribe_tests::netns::{Network, NetworkError};
 use ringtribe_tests::tomcat::{Setup, Tomcat};
 
 const WITHIN: Duration = Duration::from_secs(30);
+/// The clock of a change has milliseconds: two that are so far apart are not at the same time.
+const CLOCK: Duration = Duration::from_millis(5);
 const MCAST_PORT: u16 = 45_564;
 /// Sessions that are there before the first cut and to the end; one more for each round ends in it.
 const SESSIONS_COUNT: usize = 28;
@@ -67,6 +69,14 @@ fn await_true(what: &str, mut happened: impl FnMut() -> bool) -> Duration {
     begin.elapsed()
 }
 
+/// Waits so long. (Whoever asked before may have left a token, with which a thread parks for no time at all.)
+fn pass(time: Duration) {
+    let begin = Instant::now();
+    while let Some(left) = time.checked_sub(begin.elapsed()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+}
+
 #[test]
 fn what_both_sides_of_a_cut_wrote_is_one_state_after_it() {
     let network = match Network::make(2) {
@@ -103,8 +113,7 @@ fn what_both_sides_of_a_cut_wrote_is_one_state_after_it() {
         // Who is later stays, in turns.
         let (first, second) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
         AT_BOTH.iter().for_each(|&n| set(first, &mut sessions[n], &at("first")));
-        // The clock of the change has milliseconds.
-        std::thread::park_timeout(Duration::from_millis(5));
+        pass(CLOCK);
         AT_BOTH.iter().for_each(|&n| set(second, &mut sessions[n], &at("second")));
         let mut last = sessions.pop().expect("one is left");
         ended.push(last.session().expect("a session").to_owned());
