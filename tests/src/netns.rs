@@ -146,7 +146,9 @@ impl Network {
         format!("{}hub", self.name)
     }
 
-    fn host(&self, host: usize) -> String {
+    /// The name of a host's namespace.
+    #[must_use]
+    pub fn host(&self, host: usize) -> String {
         format!("{}h{host}", self.name)
     }
 

@@ -3,8 +3,11 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns};
 
 use crate::build::{self, Flavour, Line};
 use crate::http::{Answer, Browser};
@@ -41,6 +44,8 @@ pub struct Setup {
     pub properties: Vec<(String, String)>,
     /// Files below conf, with the same placeholders.
     pub files: Vec<(String, String)>,
+    /// The network namespace that it lives in, if not this program's.
+    pub namespace: Option<String>,
 }
 
 impl Setup {
@@ -60,6 +65,7 @@ impl Setup {
             server: None,
             properties: Vec::new(),
             files: Vec::new(),
+            namespace: None,
         }
     }
 }
@@ -71,6 +77,7 @@ pub struct Tomcat {
     address: SocketAddr,
     base: PathBuf,
     log: PathBuf,
+    namespace: Option<String>,
 }
 
 /// A UDP port that nobody uses now.
@@ -125,7 +132,10 @@ impl Tomcat {
         let start = STARTS.fetch_add(1, Ordering::Relaxed);
         let log = base.join(format!("log-{start}.txt"));
         let log_file = File::create(&log).map_err(|error| error.to_string())?;
-        let mut command = build::java_for(setup.line);
+        let mut command = match &setup.namespace {
+            None => build::java_for(setup.line),
+            Some(name) => within(name, &build::java_for(setup.line)),
+        };
         command
             .arg(format!("-Dcatalina.base={}", base.display()))
             .arg(format!("-Dcatalina.home={}", base.display()))
@@ -138,7 +148,7 @@ impl Tomcat {
             .stderr(log_file);
         let process = Process::start(&setup.name, command)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, http_port));
-        Ok(Self { process, address, base, log })
+        Ok(Self { process, address, base, log, namespace: setup.namespace.clone() })
     }
 
     /// Its process id.
@@ -171,7 +181,26 @@ impl Tomcat {
     /// # Errors
     /// No whole answer.
     pub fn ask(&self, browser: &mut Browser, path: &str) -> Result<Answer, String> {
-        browser.get(self.address, &format!("/app/s{path}"))
+        let path = format!("/app/s{path}");
+        let Some(name) = &self.namespace else { return browser.get(self.address, &path) };
+        let address = self.address;
+        let asked = || {
+            let file = File::open(Path::new("/run/netns").join(name));
+            let file = file.map_err(|error| format!("the namespace {name}: {error}"))?;
+            // Of this thread alone, which ends with the answer.
+            setns(file, CloneFlags::CLONE_NEWNET).map_err(|error| format!("{name}: {error}"))?;
+            browser.get(address, &path)
+        };
+        std::thread::scope(|scope| scope.spawn(asked).join())
+            .map_err(|_| format!("the thread that asks in {name} ended"))?
+    }
+
+    /// Its whole log.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn log(&self) -> Result<String, String> {
+        fs::read_to_string(&self.log).map_err(|error| error.to_string())
     }
 
     /// SIGKILL to its pid.
@@ -189,6 +218,13 @@ impl Tomcat {
     pub fn stop(mut self) -> Result<(), String> {
         self.process.stop(Duration::from_secs(30))
     }
+}
+
+fn within(namespace: &str, program: &Command) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]).arg(program.get_program());
+    command.args(program.get_args());
+    command
 }
 
 fn write_base(base: &Path, setup: &Setup, http_port: u16) -> Result<(), String> {

@@ -17,15 +17,12 @@ const LARGE_BYTES: usize = 60 << 20;
 const DEPLOYER: &str = "<Deployer className=\"org.apache.catalina.ha.deploy.FarmWarDeployer\" \
     tempDir=\"farm-temp\" deployDir=\"webapps\" watchDir=\"farm-watch\" watchEnabled=\"true\" \
     processDeployFrequency=\"1\"/>";
-// Where an application starts on all nodes at once, stock's managers may wait for each other's state.
 const RINGTRIBE: &str = "<Cluster className=\"org.ringtribe.tomcat.RingtribeCluster\" \
     mcastAddr=\"228.0.0.4\" mcastPort=\"@MCAST_PORT@\" mcastBindAddr=\"127.0.0.1\" \
-    tcpListenAddress=\"127.0.0.1\" tcpListenPort=\"@TCP_PORT@\" \
-    manager.stateTransferTimeout=\"2\">@DEPLOYER@</Cluster>";
+    tcpListenAddress=\"127.0.0.1\" tcpListenPort=\"@TCP_PORT@\">@DEPLOYER@</Cluster>";
 const STOCK: &str = "<Cluster className=\"org.apache.catalina.ha.tcp.SimpleTcpCluster\" \
-    channelSendOptions=\"6\"><Manager className=\"org.apache.catalina.ha.session.DeltaManager\" \
-    stateTransferTimeout=\"2\"/><Channel className=\"@CHANNEL@\">\
-    <Membership className=\"@MEMBERSHIP@\" address=\"228.0.0.4\" port=\"@MCAST_PORT@\" \
+    channelSendOptions=\"6\"><Manager className=\"org.apache.catalina.ha.session.DeltaManager\"/>\
+    <Channel className=\"@CHANNEL@\"><Membership className=\"@MEMBERSHIP@\" address=\"228.0.0.4\" port=\"@MCAST_PORT@\" \
     bind=\"127.0.0.1\"/><Receiver className=\"@RECEIVER@\" address=\"127.0.0.1\" \
     port=\"@TCP_PORT@\"/><Sender className=\"@SENDER@\"/></Channel>@DEPLOYER@</Cluster>";
 

@@ -43,6 +43,7 @@ public final class Engine implements AutoCloseable {
 
         void memberGone(long id, byte[] memberPackage, int cause);
 
+        /** Until {@link Engine#repaired} further ones of the member are not told. */
         void gap(long id, boolean here, long messages);
 
         void log(int level, String text);
@@ -250,6 +251,11 @@ public final class Engine implements AutoCloseable {
         return running == null ? 0 : running.count();
     }
 
+    /** What a member and this node missed of each other is dealt with; what they missed since is told by a new gap. */
+    public void repaired(long member) {
+        Bridge.repaired(handle, member);
+    }
+
     /** @return what the node counts, as lines name=value */
     public String describe() {
         byte[] text = new byte[8192];
@@ -380,8 +386,6 @@ public final class Engine implements AutoCloseable {
                 break;
             case Records.GAP:
                 events.gap(records.member(), records.gapHere(), records.gapMessages());
-                // Nothing above repairs it yet: it is told, and the next one will be told too.
-                Bridge.repaired(handle, records.member());
                 break;
             case Records.LOG:
                 events.log(records.logLevel(), records.logText());

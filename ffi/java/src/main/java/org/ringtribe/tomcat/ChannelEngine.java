@@ -6,6 +6,7 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicInteger;
 
 import org.apache.catalina.tribes.Channel;
 import org.apache.catalina.tribes.ChannelInterceptor;
@@ -27,6 +28,8 @@ final class ChannelEngine implements Engine.Events {
     private static final Log log = LogFactory.getLog(ChannelEngine.class);
 
     private static final Map<Channel,ChannelEngine> ENGINES = new IdentityHashMap<>();
+
+    private static final Map<Channel,List<GapListener>> GAP_LISTENERS = new IdentityHashMap<>();
 
     private final Channel channel;
     private final Map<Member,Long> ids = new ConcurrentHashMap<>();
@@ -255,14 +258,63 @@ final class ChannelEngine implements Engine.Events {
         }
     }
 
+    /** Whoever keeps state learns what a member and this node missed of each other. */
+    interface GapListener {
+        /**
+         * Called by a thread that must not be held up.
+         *
+         * @param repaired to be run when it is repaired, or cannot be: until then further gaps of the member
+         *        are not told
+         */
+        void gap(Member member, Runnable repaired);
+    }
+
+    static void addGapListener(Channel channel, GapListener listener) {
+        synchronized (ENGINES) {
+            GAP_LISTENERS.computeIfAbsent(channel, one -> new ArrayList<>()).add(listener);
+        }
+    }
+
+    static void removeGapListener(Channel channel, GapListener listener) {
+        synchronized (ENGINES) {
+            List<GapListener> all = GAP_LISTENERS.get(channel);
+            if (all != null && all.remove(listener) && all.isEmpty()) {
+                GAP_LISTENERS.remove(channel);
+            }
+        }
+    }
+
     @Override
     public void gap(long id, boolean here, long messages) {
-        String who = here ? "This node missed messages of " + members.get(id) : members.get(id) + " missed messages of this node";
-        Member missing = members.get(id);
-        if (!here && missing != null && channel instanceof RingtribeChannel) {
-            ((RingtribeChannel) channel).copies().missed(missing);
+        Member member = members.get(id);
+        String who = here ? "This node missed messages of " + member : member + " missed messages of this node";
+        if (!here && member != null && channel instanceof RingtribeChannel) {
+            ((RingtribeChannel) channel).copies().missed(member);
         }
         log.warn(who + (messages == 0 ? "" : ", up to " + messages));
+        List<GapListener> all = new ArrayList<>();
+        synchronized (ENGINES) {
+            if (member != null) {
+                all.addAll(GAP_LISTENERS.getOrDefault(channel, new ArrayList<>()));
+            }
+        }
+        AtomicInteger open = new AtomicInteger(all.size() + 1);
+        Runnable repaired = () -> {
+            if (open.decrementAndGet() == 0) {
+                engine.repaired(id);
+            }
+        };
+        Runnable tell = () -> {
+            all.forEach(listener -> listener.gap(member, repaired));
+            repaired.run();
+        };
+        RingtribeMembership first = membership;
+        if (first == null) {
+            tell.run();
+        } else {
+            // That the member was away comes before it.
+            first.then(tell);
+        }
     }
 
     @Override

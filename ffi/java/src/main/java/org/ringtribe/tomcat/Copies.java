@@ -24,12 +24,12 @@ import org.apache.catalina.tribes.Member;
  * <li>where it was awaited: if that member acknowledged it and has been a member ever since;
  * <li>where it was not: if it was handed over for that member, the engine had nothing unacknowledged at
  * some time since, and no Gap in between says that the member missed something;
- * <li>in any case, if that member asked for all sessions after the change and got them.
+ * <li>in any case, if that member got all sessions as they were after the change.
  * </ul>
  *
- * <p>A member that failed when it was told of the session, or of another id of it, acknowledges what comes
- * later and has nothing to apply it to: it has the session again when it has got all of them. In doubt a
- * member has it not. Changes are numbered in one order for all sessions. Thread-safe.
+ * <p>A member that failed when it was told of the session, or of another id of it, or to which it could not be
+ * written, acknowledges what comes later and has nothing to apply it to: it has the session again when it has
+ * got all of them. In doubt a member has it not. Changes are numbered in one order for all sessions. Thread-safe.
  */
 final class Copies {
 
@@ -45,8 +45,7 @@ final class Copies {
     private static final class Peer {
         /** What was changed up to here was sent before it was a member. */
         final long since;
-        /** When it asked for all sessions of a context, and when it had got them. */
-        final Map<String,Long> asked = new ConcurrentHashMap<>();
+        /** Of each context of which it got all sessions: up to which number. */
         final Map<String,Long> whole = new ConcurrentHashMap<>();
         /** Of what was not awaited in (missedFrom, missedTo] some is missing there. */
         private long missedFrom;
@@ -83,14 +82,18 @@ final class Copies {
             changed = number;
         }
 
+        private synchronized void unknownTo(long number, Member... members) {
+            List<Member> all = new ArrayList<>(Arrays.asList(strangers));
+            all.removeAll(Arrays.asList(members));
+            all.addAll(Arrays.asList(members));
+            strangers = all.toArray(NOBODY);
+            strangersSince = Math.max(strangersSince, number);
+        }
+
         private synchronized void end(long number, long handedOverAt, Member[] have, Member[] strange) {
             pending--;
             if (strange.length > 0) {
-                List<Member> all = new ArrayList<>(Arrays.asList(strangers));
-                all.removeAll(Arrays.asList(strange));
-                all.addAll(Arrays.asList(strange));
-                strangers = all.toArray(NOBODY);
-                strangersSince = Math.max(strangersSince, number);
+                unknownTo(number, strange);
             }
             if (changed == number) {
                 handedOver = handedOverAt;
@@ -172,34 +175,9 @@ final class Copies {
         }
     }
 
-    /** It asks for all sessions of a context: what was changed up to now will be among them. */
-    void asked(Member member, String context) {
-        Peer peer = member == null ? null : living.get(member);
-        if (peer != null && context != null) {
-            peer.asked.put(context, numbers.get());
-        }
-    }
-
-    /** A part of them, or the word that they are complete, was sent to it. */
-    void answered(Member[] to, SessionMessage message, boolean isThere) {
-        for (Member member : to) {
-            Peer peer = living.get(member);
-            if (peer == null || message.getContextName() == null) {
-                continue;
-            }
-            if (!isThere) {
-                peer.asked.remove(message.getContextName());
-            } else if (message.getEventType() == SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE) {
-                Long asked = peer.asked.remove(message.getContextName());
-                if (asked != null) {
-                    hasAll(member, message.getContextName(), asked);
-                }
-            }
-        }
-    }
-
     /**
-     * It has every session of a context as they were here at that time.
+     * It has every session of a context as they were here at that time, but for those of which {@link #notWritten}
+     * was told since.
      *
      * @param number from {@link #number} before the first of them was read
      */
@@ -208,6 +186,11 @@ final class Copies {
         if (peer != null) {
             peer.whole.merge(context, number, Math::max);
         }
+    }
+
+    /** A session is left out of those that are sent to a member, since it cannot be written. */
+    void notWritten(Copy copy, Member member) {
+        copy.unknownTo(numbers.incrementAndGet(), member);
     }
 
     /** @return the number of now, for {@link #settle} and {@link #hasAll}: what was changed before is not above */
@@ -277,9 +260,9 @@ final class Copies {
             handedOver = copy.handedOver;
             holders = copy.pending > 0 ? NOBODY : copy.holders;
         }
-        for (Peer peer : living.values()) {
-            Long whole = peer.whole.get(context);
-            if (whole != null && whole >= changed) {
+        for (Map.Entry<Member,Peer> entry : living.entrySet()) {
+            Long whole = entry.getValue().whole.get(context);
+            if (whole != null && whole >= changed && (!strangers.contains(entry.getKey()) || whole >= strangersSince)) {
                 return true;
             }
         }

@@ -222,24 +222,18 @@ public class RingtribeChannel extends GroupChannel {
             throw e;
         } finally {
             sending.end();
-            record(change, destination, msg, effective, failure);
+            record(change, effective, failure);
         }
         sending.returned();
         return id;
     }
 
     /** Who has what was sent. */
-    private void record(Copies.Change change, Member[] destination, Serializable msg, int options, ChannelException failure) {
+    private static void record(Copies.Change change, int options, ChannelException failure) {
         if (change != null && (options & SEND_OPTIONS_USE_ACK) != 0 && (options & SEND_OPTIONS_ASYNCHRONOUS) == 0) {
             change.acknowledged(failure);
         } else if (change != null) {
             change.handedOver(failure);
-        }
-        if (msg instanceof SessionMessage) {
-            int event = ((SessionMessage) msg).getEventType();
-            if (event == SessionMessage.EVT_ALL_SESSION_DATA || event == SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE) {
-                copies.answered(destination, (SessionMessage) msg, failure == null);
-            }
         }
     }
 }

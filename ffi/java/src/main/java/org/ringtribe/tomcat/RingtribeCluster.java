@@ -7,11 +7,9 @@ import org.apache.catalina.LifecycleException;
 import org.apache.catalina.Valve;
 import org.apache.catalina.ha.ClusterDeployer;
 import org.apache.catalina.ha.ClusterManager;
-import org.apache.catalina.ha.ClusterMessage;
 import org.apache.catalina.ha.tcp.ReplicationValve;
 import org.apache.catalina.ha.deploy.FarmWarDeployer;
 import org.apache.catalina.ha.session.JvmRouteBinderValve;
-import org.apache.catalina.ha.session.SessionMessage;
 import org.apache.catalina.ha.tcp.SimpleTcpCluster;
 import org.apache.catalina.tribes.Channel;
 import org.apache.juli.logging.Log;
@@ -174,11 +172,11 @@ public class RingtribeCluster extends SimpleTcpCluster {
 
     /**
      * @return sessions that this node served last and whose last change no living member acknowledged; a member that
-     *         fetched all sessions after the change counts too. What was sent without waiting counts as acknowledged
-     *         once the engine had nothing unacknowledged at all, which under load may be late. Of sessions that another
-     *         manager than RingtribeDeltaManager keeps nothing is known: all that are here count. Earlier changes that
-     *         failed are in replicationFailures and do not count, nor do sessions of applications that are not
-     *         distributable: those are lost in any case
+     *         fetched all sessions after the change, or was reconciled after it, counts too. What was sent without
+     *         waiting counts as acknowledged once the engine had nothing unacknowledged at all, which under load may be
+     *         late. Of sessions that another manager than RingtribeDeltaManager keeps nothing is known: all that are
+     *         here count. Earlier changes that failed are in replicationFailures and do not count, nor do sessions of
+     *         applications that are not distributable: those are lost in any case
      */
     public int getUnderCopied() {
         return drain.underCopied();
@@ -197,16 +195,6 @@ public class RingtribeCluster extends SimpleTcpCluster {
     /** @return why {@link #isSafeToStop safeToStop} is false, empty if it is true */
     public String getNotSafeToStopBecause() {
         return String.join("; ", drain.reasonsNotToStop());
-    }
-
-    @Override
-    public void messageReceived(ClusterMessage message) {
-        if (message instanceof SessionMessage && getChannel() instanceof RingtribeChannel
-                && ((SessionMessage) message).getEventType() == SessionMessage.EVT_GET_ALL_SESSIONS) {
-            ((RingtribeChannel) getChannel()).copies().asked(message.getAddress(),
-                    ((SessionMessage) message).getContextName());
-        }
-        super.messageReceived(message);
     }
 
     @Override

@@ -3,13 +3,19 @@ package org.ringtribe.tomcat;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.ScheduledThreadPoolExecutor;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 
+import org.apache.catalina.LifecycleException;
 import org.apache.catalina.Session;
 import org.apache.catalina.ha.CatalinaCluster;
 import org.apache.catalina.ha.ClusterManager;
 import org.apache.catalina.ha.ClusterMessage;
 import org.apache.catalina.ha.session.DeltaManager;
+import org.apache.catalina.ha.session.SessionMessage;
+import org.apache.catalina.ha.session.SessionMessageImpl;
 import org.apache.catalina.ha.tcp.SimpleTcpCluster;
 import org.apache.catalina.tribes.Channel;
 import org.apache.catalina.tribes.ChannelException;
@@ -25,6 +31,9 @@ import org.apache.juli.logging.LogFactory;
  * <li>the difference is taken and handed to the engine under one lock for each session, and awaited
  * outside of it, so that two requests of a session cannot overtake each other on the way;
  * <li>with useDirtyFlag="false" an attribute that was changed without setAttribute is sent too;
+ * <li>the sessions of the others come in blocks of bounded size before requests are served; from the next
+ * member if one dies or is silent, and in the background after stateTransferTimeout;
+ * <li>what a member and this node missed of each other is reconciled;
  * <li>an attribute that cannot be serialized costs that attribute, an unreadable session in a transfer
  * of state costs that session; both are named and counted.
  * </ul>
@@ -33,10 +42,31 @@ public class RingtribeDeltaManager extends DeltaManager {
 
     private static final Log log = LogFactory.getLog(RingtribeDeltaManager.class);
 
+    private static final int BACKGROUND_THREADS = 2;
+    private static final long IDLE_SECONDS = 10;
+
     private final AtomicLong unserializable = new AtomicLong();
     private final AtomicLong unreadable = new AtomicLong();
     private final AtomicLong failedReplications = new AtomicLong();
+    private final AtomicLong asked = new AtomicLong();
+    private final AtomicLong asking = new AtomicLong();
+    private final AtomicLong blocksReceived = new AtomicLong();
+    private final AtomicInteger lateTransfers = new AtomicInteger();
+    private final StateBlocks blocks = new StateBlocks(this);
+    private final StateSource source = new StateSource(this, blocks);
+    private final StateTransfer transfer = new StateTransfer(this);
+    private final Reconciler reconciler = new Reconciler(this);
+    private final SessionCopies copies = new SessionCopies(this);
+    /** The node whose change of a session's id this thread applies. */
+    private final ThreadLocal<Long> renamer = new ThreadLocal<>();
+    private ScheduledThreadPoolExecutor background;
     private boolean useDirtyFlag = true;
+
+    public RingtribeDeltaManager() {
+        // Stock's defaults are one message with everything, and 2 s between blocks that wait for nothing.
+        setSendAllSessions(false);
+        setSendAllSessionsWaitTime(0);
+    }
 
     /**
      * @param use true (the default): what was set with setAttribute is sent; false: what was changed
@@ -67,6 +97,89 @@ public class RingtribeDeltaManager extends DeltaManager {
 
     void countUnserializable() {
         unserializable.incrementAndGet();
+    }
+
+    void countUnreadable(int sessions) {
+        unreadable.addAndGet(sessions);
+    }
+
+    void countLate() {
+        lateTransfers.incrementAndGet();
+    }
+
+    void countAsking() {
+        asking.incrementAndGet();
+    }
+
+    /** @return the member that sends, or sent, its sessions to this node when it started; empty if none does */
+    public String getStateTransferSource() {
+        return transfer.source();
+    }
+
+    /** @return how many sessions that member has; -1 if there is none, or it does not say it (stock) */
+    public int getStateTransferExpected() {
+        return transfer.expected();
+    }
+
+    /** @return how many of them are here */
+    public int getStateTransferReceived() {
+        return transfer.received();
+    }
+
+    /** @return how often all sessions were compared with those of a member that missed something */
+    public long getReconciliations() {
+        return reconciler.reconciliations();
+    }
+
+    /** @return sessions that were changed on both sides meanwhile; the copy that was changed last stayed */
+    public long getReconcileConflicts() {
+        return reconciler.conflicts();
+    }
+
+    @Override
+    public int getReceivedQueueSize() {
+        return copies.waitingCount();
+    }
+
+    @Override
+    public long getCounterSend_EVT_GET_ALL_SESSIONS() {
+        return asking.get();
+    }
+
+    @Override
+    public long getCounterReceive_EVT_GET_ALL_SESSIONS() {
+        return asked.get();
+    }
+
+    @Override
+    public long getCounterSend_EVT_ALL_SESSION_DATA() {
+        return source.blocksSent();
+    }
+
+    @Override
+    public long getCounterReceive_EVT_ALL_SESSION_DATA() {
+        return blocksReceived.get();
+    }
+
+    @Override
+    public int getCounterSend_EVT_ALL_SESSION_TRANSFERCOMPLETE() {
+        return source.completed();
+    }
+
+    @Override
+    public int getCounterNoStateTransferred() {
+        return lateTransfers.get();
+    }
+
+    @Override
+    public synchronized void resetStatistics() {
+        super.resetStatistics();
+        asked.set(0);
+        asking.set(0);
+        blocksReceived.set(0);
+        lateTransfers.set(0);
+        source.resetStatistics();
+        reconciler.resetStatistics();
     }
 
     @Override
@@ -131,7 +244,21 @@ public class RingtribeDeltaManager extends DeltaManager {
         if (!useDirtyFlag && !expires) {
             session.findChanged();
         }
-        return super.requestCompleted(sessionId, expires);
+        session.lock();
+        try {
+            ClusterMessage message = super.requestCompleted(sessionId, expires);
+            if (!(message instanceof SessionMessage)
+                    || ((SessionMessage) message).getEventType() != SessionMessage.EVT_SESSION_DELTA) {
+                return message;
+            }
+            session.changed(null, SessionVersion.writer(getCluster().getLocalMember()), message.getTimestamp());
+            SessionMessage marked = new SessionMessageImpl(getName(), SessionMessage.EVT_SESSION_DELTA,
+                    ((SessionMessage) message).getSession(), sessionId, session.changes().mark(message.getUniqueId()));
+            marked.setTimestamp(message.getTimestamp());
+            return marked;
+        } finally {
+            session.unlock();
+        }
     }
 
     private static void submit(CatalinaCluster cluster, Member[] members, ClusterMessage message, int options,
@@ -161,84 +288,292 @@ public class RingtribeDeltaManager extends DeltaManager {
     /** {@inheritDoc} One that cannot be written, or is changed just now, is left out; stock sends none then. */
     @Override
     protected byte[] serializeSessions(Session[] sessions) throws IOException {
-        try {
-            return super.serializeSessions(sessions);
-        } catch (IOException | RuntimeException e) {
-            List<Session> whole = new ArrayList<>();
-            List<String> why = new ArrayList<>();
-            for (Session session : sessions) {
-                try {
-                    super.serializeSessions(new Session[] { session });
-                    whole.add(session);
-                } catch (IOException | RuntimeException one) {
-                    why.add("session " + ((RingtribeDeltaSession) session).hash() + ": " + one);
-                }
-            }
-            unreadable.addAndGet(why.size());
-            if (!why.isEmpty()) {
-                log.error("The state of " + getName() + " is sent without what cannot be written: "
-                        + String.join("; ", why));
-            }
-            return super.serializeSessions(whole.toArray(new Session[0]));
-        }
+        return blocks.write(sessions, null);
     }
 
     /** {@inheritDoc} One that cannot be read is passed over; stock ends the transfer at it. */
     @Override
     protected void deserializeSessions(byte[] data) throws ClassNotFoundException, IOException {
-        List<String> why = new ArrayList<>();
-        int count = 0;
-        int done = 0;
-        try (TolerantInput in = new TolerantInput(getReplicationStream(data))) {
-            count = (Integer) in.readObject();
-            while (done < count) {
-                RingtribeDeltaSession session = (RingtribeDeltaSession) createEmptySession();
-                session.readObjectData(in);
-                done++;
-                takeOrName(session, in.takeMissing(), why);
-            }
-        } catch (IOException | ClassNotFoundException | RuntimeException e) {
-            if (count == 0) {
-                throw e;
-            }
-            // From here on nobody knows where the next one begins.
-            why.add("the last " + (count - done) + " of " + count + " sessions of a message: " + e);
-            unreadable.addAndGet(count - done - 1L);
+        blocks.read(data);
+    }
+
+    @Override
+    protected void startInternal() throws LifecycleException {
+        background = new ScheduledThreadPoolExecutor(BACKGROUND_THREADS, this::backgroundThread);
+        background.setKeepAliveTime(IDLE_SECONDS, TimeUnit.SECONDS);
+        background.allowCoreThreadTimeOut(true);
+        copies.clear();
+        transfer.prepare();
+        source.start();
+        reconciler.start(background);
+        if (getCluster() != null) {
+            Channel channel = getCluster().getChannel();
+            channel.addMembershipListener(transfer);
+            channel.addMembershipListener(reconciler);
+            ChannelEngine.addGapListener(channel, reconciler);
         }
-        if (!why.isEmpty()) {
-            unreadable.addAndGet(why.size());
-            log.error("The state of " + getName() + " came without what could not be read here: " + String.join("; ", why)
-                    + "; give every node the same classes");
+        super.startInternal();
+    }
+
+    private Thread backgroundThread(Runnable task) {
+        Thread thread = new Thread(task, "Ringtribe-state[" + getName() + "]");
+        thread.setDaemon(true);
+        return thread;
+    }
+
+    @Override
+    protected void stopInternal() throws LifecycleException {
+        transfer.stop();
+        source.stop();
+        if (getCluster() != null) {
+            Channel channel = getCluster().getChannel();
+            ChannelEngine.removeGapListener(channel, reconciler);
+            channel.removeMembershipListener(transfer);
+            channel.removeMembershipListener(reconciler);
+        }
+        reconciler.stop();
+        try {
+            if (background != null) {
+                background.shutdownNow();
+                background.awaitTermination(IDLE_SECONDS, TimeUnit.SECONDS);
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        super.stopInternal();
+    }
+
+    /**
+     * {@inheritDoc} It returns when the sessions are here, nobody has any, or stateTransferTimeout is over; then they
+     * are fetched on in the background.
+     */
+    @Override
+    public synchronized void getAllClusterSessions() {
+        transfer.fetchAll(background);
+    }
+
+    /** {@inheritDoc} What is for a session that is not here yet waits for it, stock's holds all until the end. */
+    @Override
+    public void messageDataReceived(ClusterMessage message) {
+        if (!(message instanceof SessionMessage)) {
+            return;
+        }
+        SessionMessage session = (SessionMessage) message;
+        switch (session.getEventType()) {
+            case SessionMessage.EVT_GET_ALL_SESSIONS:
+                if (transfer.postpones(session)) {
+                    return;
+                }
+                break;
+            case SessionMessage.EVT_SESSION_DELTA:
+            case SessionMessage.EVT_SESSION_ACCESSED:
+            case SessionMessage.EVT_CHANGE_SESSION_ID:
+                if (copies.waits(session)) {
+                    return;
+                }
+                break;
+            case ReconcileMessage.EVENT:
+                withLoader(() -> reconciler.received(session, session.getAddress()));
+                return;
+            default:
+                break;
+        }
+        messageReceived(session, session.getAddress());
+    }
+
+    /** Runs something that may read or write sessions, with the classes of the application. */
+    void withLoader(Runnable task) {
+        Thread thread = Thread.currentThread();
+        ClassLoader before = thread.getContextClassLoader();
+        try {
+            thread.setContextClassLoader(getClassLoaders()[0]);
+            task.run();
+        } finally {
+            thread.setContextClassLoader(before);
         }
     }
 
-    private void takeOrName(RingtribeDeltaSession session, String missing, List<String> why) {
-        String refused = missing;
-        try {
-            if (refused == null) {
-                take(session);
+    /** @return the sessions that have not ended */
+    Session[] live() {
+        List<Session> live = new ArrayList<>();
+        for (Session session : findSessions()) {
+            if (session instanceof RingtribeDeltaSession && ((RingtribeDeltaSession) session).isLive()) {
+                live.add(session);
             }
-        } catch (RuntimeException e) {
-            // A listener of the application.
-            refused = e.toString();
         }
-        if (refused != null) {
-            why.add("session " + session.hash() + ": " + refused);
+        return live.toArray(new Session[0]);
+    }
+
+    SessionCopies copies() {
+        return copies;
+    }
+
+    /** @return for {@link #hasAll}: the number of changes until now */
+    long changesNumber() {
+        Channel channel = getCluster().getChannel();
+        return channel instanceof RingtribeChannel ? ((RingtribeChannel) channel).copies().number() : 0;
+    }
+
+    /** It is missing in what is sent to a member, null if that is not known. */
+    void notWritten(RingtribeDeltaSession session, Member member) {
+        Channel channel = getCluster().getChannel();
+        if (member != null && channel instanceof RingtribeChannel) {
+            ((RingtribeChannel) channel).copies().notWritten(session.copy(), member);
+        }
+    }
+
+    /** A member has what was here when that many changes had been made, but for what was not written since. */
+    void hasAll(Member member, long changed) {
+        Channel channel = getCluster().getChannel();
+        if (channel instanceof RingtribeChannel) {
+            ((RingtribeChannel) channel).copies().hasAll(member, getName(), changed);
+        }
+    }
+
+    StateBlocks blocks() {
+        return blocks;
+    }
+
+    Reconciler reconciler() {
+        return reconciler;
+    }
+
+    /** @return the session of an id, null if there is none */
+    RingtribeDeltaSession find(String id) {
+        Session found = id == null ? null : sessions.get(id);
+        return found instanceof RingtribeDeltaSession ? (RingtribeDeltaSession) found : null;
+    }
+
+    /** Answers who asked for all sessions, on a thread that may be held up. */
+    void answer(SessionMessage request) {
+        RingtribeMembership.execute(getCluster().getChannel(), () -> apply(request));
+    }
+
+    @Override
+    protected void handleGET_ALL_SESSIONS(SessionMessage msg, Member sender) throws IOException {
+        asked.incrementAndGet();
+        source.send(sender);
+    }
+
+    @Override
+    protected void handleALL_SESSION_DATA(SessionMessage msg, Member sender) throws ClassNotFoundException, IOException {
+        blocksReceived.incrementAndGet();
+        transfer.arrived(sender, msg.getUniqueId(), blocks.read(msg.getSession()));
+    }
+
+    @Override
+    protected void handleALL_SESSION_TRANSFERCOMPLETE(SessionMessage msg, Member sender) {
+        super.handleALL_SESSION_TRANSFERCOMPLETE(msg, sender);
+        transfer.completed(sender);
+    }
+
+    @Override
+    protected void handleALL_SESSION_NOCONTEXTMANAGER(SessionMessage msg, Member sender) {
+        super.handleALL_SESSION_NOCONTEXTMANAGER(msg, sender);
+        transfer.noContext(sender);
+    }
+
+    /** {@inheritDoc} One that came already, with the state of another node, is not made anew. */
+    @Override
+    protected void handleSESSION_CREATED(SessionMessage msg, Member sender) {
+        copies.create(msg, () -> super.handleSESSION_CREATED(msg, sender));
+    }
+
+    @Override
+    protected void handleSESSION_EXPIRED(SessionMessage msg, Member sender) throws IOException {
+        copies.ended(msg);
+        super.handleSESSION_EXPIRED(msg, sender);
+    }
+
+    /** {@inheritDoc} One that is in the copy already is passed over; where an earlier one is missing, that is repaired. */
+    @Override
+    protected void handleSESSION_DELTA(SessionMessage msg, Member sender) throws IOException, ClassNotFoundException {
+        RingtribeDeltaSession session = find(msg.getSessionID());
+        SessionVersion sent = SessionVersion.ofMarked(msg.getUniqueId());
+        boolean isWhole;
+        if (session == null) {
+            super.handleSESSION_DELTA(msg, sender);
+            isWhole = sent == null || copies.expired().of(msg.getSessionID()) != null;
+        } else {
+            session.lock();
+            try {
+                if (sent != null && session.changes().holds(sent)) {
+                    return;
+                }
+                super.handleSESSION_DELTA(msg, sender);
+                isWhole = session.changed(sent, SessionVersion.writer(sender), msg.getTimestamp());
+            } finally {
+                session.unlock();
+            }
+        }
+        if (!isWhole) {
+            reconciler.missing(sender, msg.getSessionID());
+        }
+    }
+
+    @Override
+    protected void handleCHANGE_SESSION_ID(SessionMessage msg, Member sender) throws IOException {
+        renamer.set(SessionVersion.writer(sender));
+        try {
+            super.handleCHANGE_SESSION_ID(msg, sender);
+        } finally {
+            renamer.remove();
+        }
+        copies.release(deserializeSessionId(msg.getSession()));
+    }
+
+    /** {@inheritDoc} It is a change too: a copy under the old id is an older one. */
+    @Override
+    protected void changeSessionId(Session session, String newId, boolean notifySessionListeners,
+            boolean notifyContainerListeners) {
+        if (session instanceof RingtribeDeltaSession) {
+            Long writer = renamer.get();
+            copies.renamed((RingtribeDeltaSession) session, newId,
+                    writer == null ? SessionVersion.writer(getCluster().getLocalMember()) : writer);
+        }
+        super.changeSessionId(session, newId, notifySessionListeners, notifyContainerListeners);
+    }
+
+    /** What a request changed is sent to nobody: there is no other member. */
+    void keptToItself(RingtribeDeltaSession session) {
+        synchronized (session.order()) {
+            if (!useDirtyFlag) {
+                session.findChanged();
+            }
+            session.lock();
+            try {
+                if (session.isDirty()) {
+                    session.changed(null, SessionVersion.writer(getCluster().getLocalMember()), System.currentTimeMillis());
+                }
+            } finally {
+                session.unlock();
+            }
         }
     }
 
     /** As stock does with each session that came; it counts them too, with a field that not every line has. */
-    private void take(RingtribeDeltaSession session) {
+    void addNew(RingtribeDeltaSession session) {
         session.setManager(this);
         session.setValid(true);
         session.setPrimarySession(false);
         session.access();
         session.idle();
-        session.resetDeltaRequest();
+        session.noDifference();
         add(session);
         if (isNotifySessionListenersOnReplication()) {
             session.tellNew();
         }
+    }
+
+    /** Deals with a message that waited. */
+    void apply(SessionMessage message) {
+        messageReceived(message, message.getAddress());
+    }
+
+    /** Sends to one member and waits as the options say. */
+    void sendTo(Member member, SessionMessage message, int options) throws ChannelException {
+        message.setAddress(getCluster().getLocalMember());
+        getCluster().getChannel().send(new Member[] { member }, message, options);
     }
 
     @Override

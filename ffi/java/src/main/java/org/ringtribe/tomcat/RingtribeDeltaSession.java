@@ -7,6 +7,7 @@ import java.io.OutputStream;
 import java.security.DigestOutputStream;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.security.Principal;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -25,6 +26,7 @@ public class RingtribeDeltaSession extends DeltaSession {
     private static final Log log = LogFactory.getLog(RingtribeDeltaSession.class);
     private static final long serialVersionUID = 1L;
     private static final int HASH_CHARS = 8;
+    private static final long MILLIS = 1000;
 
     /** Types that cannot be changed in place. */
     private static final Set<Class<?>> FIXED = new HashSet<>(Arrays.asList(String.class, Boolean.class, Character.class,
@@ -40,6 +42,14 @@ public class RingtribeDeltaSession extends DeltaSession {
     private final transient Copies.Copy copy = new Copies.Copy();
     /** The thread that sets an attribute. */
     private transient volatile Thread setting;
+    /** Attributes that are changed and not in a difference yet; guarded by {@link #lock()}. */
+    private final transient Set<String> unsent = new HashSet<>();
+    private transient boolean principalUnsent;
+    private transient volatile boolean isNamed = true;
+    /** What this copy holds; written under {@link #lock()}. */
+    private transient volatile SessionVersion changes = SessionVersion.NONE;
+    /** When it was changed last, by the clock of who changed it, ms since 1970; written under {@link #lock()}. */
+    private transient volatile long changedAt;
 
     /** For serialization. */
     public RingtribeDeltaSession() {
@@ -69,6 +79,121 @@ public class RingtribeDeltaSession extends DeltaSession {
             last = null;
         }
         return last;
+    }
+
+    SessionVersion changes() {
+        return changes;
+    }
+
+    long changedAt() {
+        return changedAt;
+    }
+
+    /** Called under {@link #lock()}, or before anybody else knows the session. */
+    void setChanges(SessionVersion changes, long changedAt) {
+        this.changes = changes;
+        this.changedAt = changedAt;
+    }
+
+    /**
+     * A change was made here, or came. Called under {@link #lock()}.
+     *
+     * @param sent the version that the change made; null if nobody counted it: it is made here, or by a stock node
+     * @param at the clock of who changed it, ms since 1970
+     * @return false if an earlier change is missing here: the version stays what it was
+     */
+    boolean changed(SessionVersion sent, long writer, long at) {
+        if (sent != null && !changes.holds(sent.beforeChangeBy(writer))) {
+            return false;
+        }
+        changes = sent == null ? changes.changedBy(writer) : changes.and(sent);
+        changedAt = Math.max(changedAt, at);
+        return true;
+    }
+
+    /** This copy stays, and with it counts what another one was changed by. */
+    void absorb(SessionVersion other) {
+        lock();
+        try {
+            changes = changes.and(other);
+        } finally {
+            unlock();
+        }
+    }
+
+    /**
+     * The same copy was used at another node, and later than here: that node is to end it when nobody uses it any more.
+     *
+     * @param at ms since 1970
+     */
+    void usedElsewhere(long at) {
+        lock();
+        try {
+            if (at > thisAccessedTime) {
+                lastAccessedTime = Math.max(lastAccessedTime, at);
+                thisAccessedTime = at;
+                setPrimarySession(false);
+            }
+        } finally {
+            unlock();
+        }
+    }
+
+    /** @return whether it has not ended, nor must end now because nobody used it */
+    boolean isLive() {
+        if (!isValid) {
+            return false;
+        }
+        return maxInactiveInterval <= 0 || !isIdle(isPrimarySession() ? 1 : 2);
+    }
+
+    private boolean isIdle(int times) {
+        boolean isUsed = accessCount != null && accessCount.get() > 0;
+        return !isUsed && maxInactiveInterval > 0 && getIdleTimeInternal() / MILLIS >= (long) times * maxInactiveInterval;
+    }
+
+    /** @return how it ends if it does so now */
+    ExpiredSessions.End end() {
+        return new ExpiredSessions.End(creationTime, thisAccessedTime, isIdle(1), null);
+    }
+
+    /** {@inheritDoc} A copy that nobody used does not end the session: it may be in use elsewhere. */
+    @Override
+    public void expire(boolean notify, boolean notifyCluster) {
+        if (isValid && notifyCluster && getManager() instanceof RingtribeDeltaManager) {
+            ((RingtribeDeltaManager) getManager()).copies().ended(this);
+        }
+        super.expire(notify, notifyCluster);
+    }
+
+    /**
+     * Takes over a newer copy. What a running request has changed and not sent yet stays. Called under
+     * {@link #lock()}.
+     */
+    void become(RingtribeDeltaSession newer, boolean notify) {
+        for (String name : keys()) {
+            if (!unsent.contains(name) && !newer.attributes.containsKey(name) && !exclude(name, attributes.get(name))) {
+                removeAttributeInternal(name, notify, false);
+            }
+        }
+        for (Map.Entry<String,Object> entry : newer.attributes.entrySet()) {
+            if (!unsent.contains(entry.getKey())) {
+                setAttribute(entry.getKey(), entry.getValue(), notify, false);
+            }
+        }
+        if (!principalUnsent) {
+            setPrincipal(newer.getPrincipal(), false);
+        }
+        notes.putAll(newer.notes);
+        listeners = newer.listeners;
+        creationTime = newer.creationTime;
+        maxInactiveInterval = newer.maxInactiveInterval;
+        isNew = newer.isNew;
+        lastAccessedTime = Math.max(lastAccessedTime, newer.lastAccessedTime);
+        thisAccessedTime = Math.max(thisAccessedTime, newer.thisAccessedTime);
+        changes = newer.changes;
+        changedAt = newer.changedAt;
+        setPrimarySession(false);
     }
 
     /** No request uses it. */
@@ -110,10 +235,76 @@ public class RingtribeDeltaSession extends DeltaSession {
     @Override
     public byte[] getDiff() throws IOException {
         TolerantDeltaRequest.OF.set(this);
+        lock();
         try {
+            sentAll();
             return super.getDiff();
         } finally {
+            unlock();
             TolerantDeltaRequest.OF.remove();
+        }
+    }
+
+    private void sentAll() {
+        // Null while stock's constructor runs.
+        if (unsent != null) {
+            unsent.clear();
+        }
+        principalUnsent = false;
+    }
+
+    @Override
+    public void setId(String id) {
+        isNamed = false;
+        try {
+            super.setId(id);
+        } finally {
+            isNamed = true;
+        }
+    }
+
+    /** {@inheritDoc} Where there is no other member nobody is sent what was changed: it is a change all the same. */
+    @Override
+    public void resetDeltaRequest() {
+        // Not while stock's constructor runs, nor while it is made.
+        if (isNamed && getManager() instanceof RingtribeDeltaManager) {
+            ((RingtribeDeltaManager) getManager()).keptToItself(this);
+        }
+        noDifference();
+    }
+
+    /** What is in it is what the others have. */
+    void noDifference() {
+        lock();
+        try {
+            sentAll();
+            super.resetDeltaRequest();
+        } finally {
+            unlock();
+        }
+    }
+
+    @Override
+    public void setPrincipal(Principal principal, boolean addDeltaRequest) {
+        lock();
+        try {
+            principalUnsent |= addDeltaRequest;
+            super.setPrincipal(principal, addDeltaRequest);
+        } finally {
+            unlock();
+        }
+    }
+
+    @Override
+    protected void removeAttributeInternal(String name, boolean notify, boolean addDeltaRequest) {
+        lock();
+        try {
+            if (addDeltaRequest && name != null) {
+                unsent.add(name);
+            }
+            super.removeAttributeInternal(name, notify, addDeltaRequest);
+        } finally {
+            unlock();
         }
     }
 
@@ -164,6 +355,9 @@ public class RingtribeDeltaSession extends DeltaSession {
         lock();
         try {
             setting = Thread.currentThread();
+            if (addDeltaRequest && name != null) {
+                unsent.add(name);
+            }
             super.setAttribute(name, value, notify, addDeltaRequest);
         } finally {
             setting = null;

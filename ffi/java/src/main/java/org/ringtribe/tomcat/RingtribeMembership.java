@@ -318,6 +318,11 @@ public class RingtribeMembership extends McastService implements ChannelEngine.P
         callbacks.add(() -> memberDisappeared(reported));
     }
 
+    /** Runs a task when the listeners know all that was announced before. */
+    void then(Runnable task) {
+        callbacks.add(task);
+    }
+
     static void execute(Channel channel, Runnable task) {
         Executor executor = channel == null ? null : channel.getUtilityExecutor();
         try {

@@ -3,8 +3,6 @@ package org.ringtribe.tomcat;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import org.apache.catalina.ha.session.SessionMessage;
-import org.apache.catalina.ha.session.SessionMessageImpl;
 import org.apache.catalina.tribes.ChannelException;
 import org.apache.catalina.tribes.Member;
 import org.apache.catalina.tribes.membership.MemberImpl;
@@ -130,40 +128,44 @@ class CopiesTest {
         assertTrue(isCopied());
     }
 
-    private static SessionMessage message(int event) {
-        return new SessionMessageImpl(SHOP, event, null, "x", "x");
-    }
-
     @Test
-    void whoFetchedAllHasWhatWasThereWhenHeAsked() {
-        Member[] toA = { a };
-        SessionMessage part = message(SessionMessage.EVT_ALL_SESSION_DATA);
-        SessionMessage end = message(SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE);
+    void whoHasAllHasWhatWasThereWhenItWasRead() {
         copies.begin(session, both, false).acknowledged(failed(a, b));
-        copies.answered(toA, end, true);
-        assertFalse(isCopied(), "nobody asked");
-        copies.asked(a, SHOP);
-        copies.answered(toA, part, true);
-        assertFalse(isCopied(), "it is not complete");
-        copies.answered(toA, end, true);
+        long before = copies.number();
+        copies.hasAll(a, SHOP, before - 1);
+        assertFalse(isCopied(), "changed since it was read");
+        copies.hasAll(a, SHOP, before);
         assertTrue(isCopied());
         assertFalse(copies.isCopied("/other", session));
+        copies.hasAll(a, SHOP, before - 1);
+        assertTrue(isCopied(), "an answer that was begun earlier may end later");
         copies.begin(session, both, false).acknowledged(failed(a, b));
         assertFalse(isCopied(), "changed since");
-        copies.asked(a, SHOP);
-        copies.begin(session, both, false).acknowledged(failed(a, b));
-        copies.answered(toA, end, true);
-        assertFalse(isCopied(), "changed since he asked");
-        copies.asked(a, SHOP);
-        copies.answered(toA, part, false);
-        copies.answered(toA, end, true);
-        assertFalse(isCopied(), "a part is missing");
-        copies.asked(a, SHOP);
-        copies.answered(toA, part, true);
-        copies.answered(toA, end, true);
+        copies.hasAll(a, SHOP, copies.number());
         assertTrue(isCopied());
         copies.left(a);
         assertFalse(isCopied());
+        copies.hasAll(a, SHOP, copies.number());
+        copies.joined(a);
+        assertFalse(isCopied(), "it was told of one that is gone");
+    }
+
+    @Test
+    void whatCouldNotBeWrittenIsNotAmongAll() {
+        copies.begin(session, both, true).acknowledged(failed(a, b));
+        Copies.Copy other = new Copies.Copy();
+        copies.begin(other, both, true).acknowledged(failed(a, b));
+        long before = copies.number();
+        copies.notWritten(session, a);
+        copies.hasAll(a, SHOP, before);
+        assertFalse(isCopied());
+        assertTrue(copies.isCopied(SHOP, other));
+        acknowledged();
+        assertFalse(isCopied(), "a change of something that it does not know");
+        copies.hasAll(a, SHOP, copies.number());
+        assertTrue(isCopied());
+        acknowledged();
+        assertTrue(isCopied());
     }
 
     @Test
@@ -173,8 +175,7 @@ class CopiesTest {
         assertTrue(isCopied());
         copies.begin(session, toA, false).acknowledged(null);
         assertFalse(isCopied());
-        copies.asked(a, SHOP);
-        copies.answered(toA, message(SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE), true);
+        copies.hasAll(a, SHOP, copies.number());
         copies.begin(session, toA, false).acknowledged(null);
         assertTrue(isCopied());
         // Another id of it.

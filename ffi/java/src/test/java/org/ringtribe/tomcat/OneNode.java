@@ -19,6 +19,7 @@ import javax.management.ObjectName;
 import org.apache.catalina.Container;
 import org.apache.catalina.Context;
 import org.apache.catalina.LifecycleException;
+import org.apache.catalina.LifecycleState;
 import org.apache.catalina.ha.tcp.SimpleTcpCluster;
 import org.apache.catalina.startup.Catalina;
 
@@ -72,9 +73,14 @@ final class OneNode implements AutoCloseable {
 
     /** @param connectors elements that stand before the Engine */
     OneNode(String cluster, String connectors) throws IOException {
+        this(cluster, connectors, "Catalina");
+    }
+
+    /** @param engine its name, another one for each of two nodes that are there at the same time */
+    OneNode(String cluster, String connectors, String engine) throws IOException {
         Files.createDirectories(BASE.resolve("temp"));
         Files.createDirectories(BASE.resolve("webapps/plain/WEB-INF"));
-        String xml = "<Server port='-1'><Service name='Catalina'>" + connectors + "<Engine name='Catalina' defaultHost='localhost'>"
+        String xml = "<Server port='-1'><Service name='" + engine + "'>" + connectors + "<Engine name='" + engine + "' defaultHost='localhost'>"
                 + cluster.replace("@MCAST@", String.valueOf(freeUdpPort())).replace("@TCP@", String.valueOf(freePort()))
                 + "<Host name='localhost' appBase='webapps' unpackWARs='false'/></Engine></Service></Server>";
         write("server.xml", xml);
@@ -130,6 +136,11 @@ final class OneNode implements AutoCloseable {
     /** @return of the first connector */
     int port() {
         return catalina.getServer().findServices()[0].findConnectors()[0].getLocalPort();
+    }
+
+    /** @return of the first connector: whether HTTP is open */
+    LifecycleState connectorState() {
+        return catalina.getServer().findServices()[0].findConnectors()[0].getState();
     }
 
     RingtribeChannel channel() {

@@ -21,7 +21,6 @@ final class OtherMember implements AutoCloseable, ChannelListener {
     private final RingtribeChannel channel = new RingtribeChannel();
     private volatile IntPredicate failing = event -> false;
     private volatile String name;
-    private volatile CountDownLatch ended = new CountDownLatch(0);
 
     /** Joins, and returns when the node has it as a member. */
     OtherMember(OneNode node, int mcastPort) throws Exception {
@@ -74,13 +73,9 @@ final class OtherMember implements AutoCloseable, ChannelListener {
     }
 
     /** Asks the node for all sessions of a context, and returns when the node has sent them or failed to. */
-    void fetch(String context) throws Exception {
-        ended = new CountDownLatch(1);
+    void fetch(String context) throws ChannelException {
         SessionMessage asked = new SessionMessageImpl(context, SessionMessage.EVT_GET_ALL_SESSIONS, null, "fetch", "fetch");
-        channel.send(channel.getMembers(), asked, SendMode.APPLIED);
-        if (!ended.await(LONGEST_WAIT_S, TimeUnit.SECONDS)) {
-            throw new AssertionError("the sessions do not come");
-        }
+        send(asked);
     }
 
     /** @return as the node knows it */
@@ -95,9 +90,6 @@ final class OtherMember implements AutoCloseable, ChannelListener {
 
     @Override
     public void messageReceived(Serializable message, Member sender) {
-        if (((SessionMessage) message).getEventType() == SessionMessage.EVT_ALL_SESSION_TRANSFERCOMPLETE) {
-            ended.countDown();
-        }
         if (failing.test(((SessionMessage) message).getEventType())) {
             throw new IllegalStateException("told to fail");
         }

@@ -2,6 +2,8 @@ package org.ringtribe.test;
 
 import java.io.IOException;
 import java.lang.management.ManagementFactory;
+import java.util.Arrays;
+import java.util.TreeSet;
 
 import javax.management.JMException;
 import javax.management.MBeanServer;
@@ -16,7 +18,9 @@ import jakarta.servlet.http.HttpSession;
  * Sessions over HTTP, in plain text: /set?k=&v=[&maxInactive=s] answers the value that is stored,
  * /get?k= the value or 404, /append?k=&v= changes a value in place, /invalidate ends the session,
  * /ended?id= tells whether a session that was known here has ended, without touching it. And what
- * JMX has: /jmx?bean=&get= an attribute's value, /jmx?bean=&call= what an operation returns.
+ * JMX has: /jmx?bean=&get= an attribute's value, /jmx?bean=&call= what an operation returns,
+ * /copies?k= a line for each session of this node, its id and the value, /manager?a= an attribute of
+ * the manager's MBean: none touches a session.
  */
 public class SessionServlet extends HttpServlet {
 
@@ -68,6 +72,12 @@ public class SessionServlet extends HttpServlet {
                 }
                 break;
             }
+            case "/copies":
+                copies(request.getParameter("k"), response);
+                break;
+            case "/manager":
+                response.getWriter().print(ofManager(request.getParameter("a")));
+                break;
             case "/ended":
                 if (!SessionEnds.has(request.getParameter("id"))) {
                     response.setStatus(HttpServletResponse.SC_NOT_FOUND);
@@ -92,5 +102,33 @@ public class SessionServlet extends HttpServlet {
         String operation = request.getParameter("call");
         return operation == null ? server.getAttribute(bean, request.getParameter("get"))
                 : server.invoke(bean, operation, new Object[0], new String[0]);
+    }
+
+    /** A line for each session of this node. */
+    private static void copies(String key, HttpServletResponse response) throws IOException {
+        try {
+            MBeanServer beans = ManagementFactory.getPlatformMBeanServer();
+            String ids = (String) beans.invoke(manager(beans), "listSessionIds", null, null);
+            for (String id : new TreeSet<>(Arrays.asList(ids.trim().split(" ")))) {
+                Object value = beans.invoke(manager(beans), "getSessionAttribute", new Object[] { id, key },
+                        new String[] { "java.lang.String", "java.lang.String" });
+                response.getWriter().print(id + " " + value + "\n");
+            }
+        } catch (JMException e) {
+            throw new IOException(e);
+        }
+    }
+
+    private static Object ofManager(String attribute) throws IOException {
+        try {
+            MBeanServer beans = ManagementFactory.getPlatformMBeanServer();
+            return beans.getAttribute(manager(beans), attribute);
+        } catch (JMException e) {
+            throw new IOException(e);
+        }
+    }
+
+    private static ObjectName manager(MBeanServer beans) throws JMException {
+        return beans.queryNames(new ObjectName("*:type=Manager,context=/app,*"), null).iterator().next();
     }
 }
