@@ -42,8 +42,9 @@ pub struct Report {
     pub stolen: Duration,
     /// Members that others gave up: who saw it, what it saw, and the pauses at that time.
     pub expelled: Vec<String>,
-    /// The same where the pause had become longer than mcastDropTime, since this process had to wait
-    /// for a processor itself.
+    /// The same where the pause had become longer than mcastDropTime: this process had to wait for a
+    /// processor itself, or pauses followed each other with less than mcastFrequency between them, in
+    /// which no heartbeat need be sent. Together these are one silence.
     pub excused: Vec<String>,
     pauses: Vec<Pause>,
     /// What became of the messages.
@@ -195,12 +196,14 @@ fn look(plan: Plan, cluster: &mut Cluster, report: &mut Report) -> Result<(), St
                 pause.from <= at && at <= pause.until + 1_000 * (plan.drop_ms + 1_500)
             };
             let pauses: Vec<Pause> = report.pauses.iter().filter(near).copied().collect();
+            let silences = silences(&report.pauses, 1_000 * plan.frequency_ms);
             let is_long = |pause: &Pause| {
-                Network::address(pause.host).to_string() == words[1]
+                near(&pause)
+                    && Network::address(pause.host).to_string() == words[1]
                     && pause.until - pause.from >= 1_000 * plan.drop_ms
             };
             let text = format!("host {observer} saw {change}; {pauses:?}");
-            if pauses.iter().any(is_long) {
+            if silences.iter().any(is_long) {
                 report.excused.push(text);
             } else {
                 report.expelled.push(text);
@@ -208,4 +211,31 @@ fn look(plan: Plan, cluster: &mut Cluster, report: &mut Report) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// Pauses of one member with less than `gap_micros` between them, as one.
+fn silences(pauses: &[Pause], gap_micros: u64) -> Vec<Pause> {
+    let mut silences: Vec<Pause> = Vec::new();
+    for pause in pauses {
+        let last = silences.iter_mut().rev().find(|last| last.host == pause.host);
+        match last {
+            Some(last) if pause.from < last.until + gap_micros => last.until = pause.until,
+            _ => silences.push(*pause),
+        }
+    }
+    silences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_close_together_are_one_silence_and_others_are_not() {
+        let pause = |host, from, until| Pause { host, from, until };
+        let all = [pause(1, 0, 20), pause(2, 22, 30), pause(1, 25, 40), pause(2, 41, 50)];
+        let found: Vec<_> =
+            silences(&all, 10).iter().map(|all| (all.host, all.from, all.until)).collect();
+        assert_eq!(found, [(1, 0, 40), (2, 22, 30), (2, 41, 50)]);
+    }
 }
