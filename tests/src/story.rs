@@ -32,53 +32,118 @@ fn has_ended(node: &Tomcat, id: &str) -> bool {
     answer.is_ok_and(|answer| answer.status == 200)
 }
 
+/// Who plays, and what may be expected of them.
+#[derive(Clone, Debug)]
+pub struct Cast {
+    /// The node that is killed and returns.
+    pub a: Setup,
+    /// The node that goes on.
+    pub b: Setup,
+    /// One more node, which must have all that B has.
+    pub c: Option<Setup>,
+    /// Whether an answer waits for the other nodes; if not, they have it soon.
+    pub waits: bool,
+    /// Whether sessions have one copy (BackupManager) and not one on every node. Then only the node
+    /// that serves a session tells its listeners of the end.
+    pub one_copy: bool,
+}
+
+impl Cast {
+    /// What the other nodes say of a session once `expected` may be relied on.
+    fn has(&self, step: &str, node: &Tomcat, browser: &Browser, expected: Option<&str>) {
+        let mut said = value(node, &mut browser.clone());
+        if !self.waits {
+            await_true(step, || {
+                said = value(node, &mut browser.clone());
+                said.as_deref() == expected
+            });
+        }
+        assert_eq!(said.as_deref(), expected, "{step}");
+    }
+
+    fn await_end(&self, step: &str, node: &Tomcat, browser: &Browser) {
+        let id = browser.session().expect("a session");
+        if !self.one_copy {
+            await_true(step, || has_ended(node, id));
+        }
+    }
+}
+
 /// The story every node must live, with two real Tomcats of a line.
 ///
 /// # Panics
 /// A step does not hold.
 pub fn nine_steps(line: Line, flavour_of_a: Flavour, flavour_of_b: Flavour) {
     let mcast_port = free_mcast_port();
-    let setup_a = Setup { line, ..Setup::new("node-a", flavour_of_a, mcast_port) };
-    let mut setup_b = Setup { line, ..Setup::new("node-b", flavour_of_b, mcast_port) };
+    let a = Setup { line, ..Setup::new("node-a", flavour_of_a, mcast_port) };
+    let mut b = Setup { line, ..Setup::new("node-b", flavour_of_b, mcast_port) };
     if flavour_of_b == Flavour::Ringtribe {
         // The one-line way in, with the same parts below it.
-        setup_b.cluster_class = "org.ringtribe.tomcat.RingtribeCluster";
+        b.cluster_class = "org.ringtribe.tomcat.RingtribeCluster";
     }
+    play(&Cast { a, b, c: None, waits: true, one_copy: false });
+}
+
+/// The same with this cast.
+///
+/// # Panics
+/// A step does not hold.
+pub fn play(cast: &Cast) {
     // 1: A starts, and has a session before anybody else is there.
-    let a = Tomcat::start(&setup_a).expect("A starts");
+    let a = Tomcat::start(&cast.a).expect("A starts");
     let mut early = Browser::default();
     set(&a, &mut early, "early");
     // 2: B starts, and has A's session at its first answer.
-    let b = Tomcat::start(&setup_b).expect("B starts");
+    let b = Tomcat::start(&cast.b).expect("B starts");
     assert_eq!(value(&b, &mut early.clone()).as_deref(), Some("early"), "step 2");
+    let c = cast.c.as_ref().map(|setup| Tomcat::start(setup).expect("C starts"));
+    let others = |step: &str, browser: &Browser, expected: Option<&str>| {
+        if let Some(c) = &c {
+            cast.has(&format!("{step} on C"), c, browser, expected);
+        }
+    };
+    others("step 2", &early, Some("early"));
     // 3: S1 is made on A; the answer comes after B has it.
     let mut s1 = Browser::default();
     set(&a, &mut s1, "one");
-    assert_eq!(value(&b, &mut s1.clone()).as_deref(), Some("one"), "step 3");
+    cast.has("step 3", &b, &s1, Some("one"));
+    others("step 3", &s1, Some("one"));
     // 4, 5: A is killed, B serves S1.
     a.kill().expect("A runs");
     assert_eq!(value(&b, &mut s1).as_deref(), Some("one"), "step 5");
     set(&b, &mut s1, "two");
+    others("step 5", &s1, Some("two"));
     // 6: A returns and has the state at its first answer.
-    let a = Tomcat::start(&setup_a).expect("A starts again");
+    let a = Tomcat::start(&cast.a).expect("A starts again");
     assert_eq!(value(&a, &mut s1).as_deref(), Some("two"), "step 6");
     // 7: A invalidates S1, B drops it.
-    let s1_id = s1.session().expect("a session").to_owned();
+    let of_s1 = s1.clone();
     assert_eq!(a.ask(&mut s1, "/invalidate").expect("an answer").status, 200);
-    await_true("step 7: S1 ends on B", || has_ended(&b, &s1_id));
-    assert_eq!(value(&b, &mut s1), None, "step 7");
+    cast.await_end("step 7: S1 ends on B", &b, &of_s1);
+    cast.has("step 7", &b, &of_s1, None);
+    others("step 7", &of_s1, None);
     // 8: B makes S2, short-lived; A has it.
     let mut s2 = Browser::default();
     let answer = b.ask(&mut s2, "/set?k=x&v=brief&maxInactive=2").expect("an answer");
     assert_eq!(answer.status, 200);
-    assert_eq!(value(&a, &mut s2).as_deref(), Some("brief"), "step 8");
+    cast.has("step 8", &a, &s2, Some("brief"));
     // 9: nobody touches S2; it ends on A, which served it last, and on B.
-    let s2_id = s2.session().expect("a session").to_owned();
-    await_true("step 9: S2 ends on A", || has_ended(&a, &s2_id));
-    await_true("step 9: S2 ends on B", || has_ended(&b, &s2_id));
+    if cast.one_copy {
+        // Whoever asks is its next keeper: it must be left alone for longer than it may live.
+        await_true("step 9: S2 ends", || {
+            std::thread::park_timeout(Duration::from_secs(3));
+            value(&a, &mut s2.clone()).is_none()
+        });
+    }
+    cast.await_end("step 9: S2 ends on A", &a, &s2);
+    cast.await_end("step 9: S2 ends on B", &b, &s2);
     assert_eq!(value(&a, &mut s2.clone()), None);
+    others("step 9", &s2, None);
     assert_eq!(value(&b, &mut s2), None);
     assert_eq!(value(&b, &mut early).as_deref(), Some("early"), "the others live on");
     a.stop().expect("A stops in order");
     b.stop().expect("B stops in order");
+    if let Some(c) = c {
+        c.stop().expect("C stops in order");
+    }
 }

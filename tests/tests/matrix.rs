@@ -1,0 +1,58 @@
+//! The story of `nine_steps` with three nodes, for each line of Tomcat, each replicationMode, and both
+//! managers. A test plays one cell of them; all: `RINGTRIBE_MATRIX=all`.
+
+use ringtribe_tests::build::Flavour::Ringtribe;
+use ringtribe_tests::build::Line;
+use ringtribe_tests::story::{Cast, play};
+use ringtribe_tests::tomcat::{Setup, free_mcast_port};
+
+const LINES: [Line; 3] = [Line::V9_0, Line::V10_1, Line::V11_0];
+/// The modes, and whether a request waits for the other nodes there.
+const MODES: [(&str, bool); 4] =
+    [("pooled", true), ("synchronous", true), ("asynchronous", false), ("fastasyncqueue", false)];
+const MANAGERS: [&str; 2] =
+    ["org.ringtribe.tomcat.RingtribeDeltaManager", "org.apache.catalina.ha.session.BackupManager"];
+
+/// The one element. Without JvmRouteBinderValve, which would change the id of a session whenever
+/// another node is asked.
+fn element(mode: &str, manager: &str) -> String {
+    format!(
+        "<Cluster className=\"org.ringtribe.tomcat.RingtribeCluster\" mcastAddr=\"228.0.0.4\" \
+         mcastPort=\"@MCAST_PORT@\" mcastBindAddr=\"127.0.0.1\" tcpListenAddress=\"127.0.0.1\" \
+         tcpListenPort=\"@TCP_PORT@\" replicationMode=\"{mode}\" managerClassName=\"{manager}\">\
+         <Valve className=\"org.ringtribe.tomcat.RingtribeReplicationValve\"/></Cluster>"
+    )
+}
+
+fn cell(line: Line, (mode, waits): (&str, bool), manager: &str) {
+    println!("{line:?}, {mode}, {manager}");
+    let mcast_port = free_mcast_port();
+    let setup = |name: &str| Setup {
+        line,
+        cluster: Some(element(mode, manager)),
+        ..Setup::new(name, Ringtribe, mcast_port)
+    };
+    play(&Cast {
+        a: setup("node-a"),
+        b: setup("node-b"),
+        c: Some(setup("node-c")),
+        waits,
+        one_copy: manager == MANAGERS[1],
+    });
+}
+
+#[test]
+fn three_nodes_live_the_story_in_each_mode_with_each_manager() {
+    if std::env::var("RINGTRIBE_MATRIX").is_ok_and(|which| which == "all") {
+        for line in LINES {
+            for mode in MODES {
+                for manager in MANAGERS {
+                    cell(line, mode, manager);
+                }
+            }
+        }
+    } else {
+        println!("one cell of {}: all with RINGTRIBE_MATRIX=all", LINES.len() * 8);
+        cell(Line::V10_1, MODES[3], MANAGERS[1]);
+    }
+}
