@@ -41,6 +41,8 @@ pub struct Setup {
     pub properties: Vec<(String, String)>,
     /// Files below conf, with the same placeholders.
     pub files: Vec<(String, String)>,
+    /// Where it answers HTTP, if that is to stay when it is started again.
+    pub http_port: Option<u16>,
 }
 
 impl Setup {
@@ -60,6 +62,7 @@ impl Setup {
             server: None,
             properties: Vec::new(),
             files: Vec::new(),
+            http_port: None,
         }
     }
 }
@@ -119,7 +122,7 @@ impl Tomcat {
         let base = build::run_directory()
             .join(format!("{}-{}", std::process::id(), setup.mcast_port))
             .join(&setup.name);
-        let http_port = free_port()?;
+        let http_port = setup.http_port.map_or_else(free_port, Ok)?;
         write_base(&base, setup, http_port).map_err(|error| format!("{base:?}: {error}"))?;
         static STARTS: AtomicU16 = AtomicU16::new(0);
         let start = STARTS.fetch_add(1, Ordering::Relaxed);
