@@ -143,6 +143,16 @@ impl Front {
         self.balancer.kind().word()
     }
 
+    /// While nothing happens nothing fails, and nobody moves; where each client is.
+    fn quiet(&self) -> Vec<Option<String>> {
+        let seen = self.clients.take();
+        let mut sum = Seen::default();
+        seen.iter().for_each(|client| sum.add(client));
+        let counts = (sum.lost_count, sum.stale_count, sum.failed_count, sum.moves.len());
+        assert_eq!(counts, (0, 0, 0, 0), "{}, between events: {sum:?}", self.name());
+        seen.into_iter().map(|client| client.route).collect()
+    }
+
     /// What an event has done: nothing is lost, and the cookies of those who were there moved once.
     fn judge(&mut self, event: Event, before: &[Option<String>], gone: &str, other: &str) {
         let seen = self.clients.take();
@@ -178,10 +188,7 @@ fn live(kinds: &[Kind], clients_count: usize, pause: Duration, events: &[Event])
         };
         let gone_index = usize::from(on(1) > on(0));
         let (gone, other) = (ROUTES[gone_index], ROUTES[1 - gone_index]);
-        let before: Vec<Vec<Option<String>>> = fronts
-            .iter()
-            .map(|front| front.clients.take().into_iter().map(|seen| seen.route).collect())
-            .collect();
+        let before: Vec<Vec<Option<String>>> = fronts.iter().map(Front::quiet).collect();
         let begun = Instant::now();
         if *event == Event::Kill {
             pair.take(gone_index).kill().expect("it runs");
@@ -240,7 +247,7 @@ fn live(kinds: &[Kind], clients_count: usize, pause: Duration, events: &[Event])
             kills.stale_count + drains.stale_count,
         );
         for complaint in &kills.complaints {
-            println!("    {}: {complaint}", front.name());
+            println!("    {}: {}", front.name(), complaint.lines().next().unwrap_or(""));
         }
     }
 }
@@ -272,5 +279,137 @@ fn behind_each_balancer_nothing_is_lost_by_kills_and_nothing_fails_in_drains() {
     assert!(!chosen.is_empty(), "RINGTRIBE_BALANCERS={which}: full, or the name of one installed");
     for kind in chosen {
         live(&[kind], 200, Duration::from_secs(1), &[Event::Kill, Event::Drain].repeat(20));
+    }
+}
+
+/// How often both nodes have what each was told at the same time, of one session, within a second.
+fn agreements_count(pair: &Pair, rounds_count: usize, keys: [&str; 2]) -> usize {
+    let [a, b] = [pair.tomcat(0).address(), pair.tomcat(1).address()];
+    let mut session = Browser::default();
+    let made = session.get(a, "/app/s/set?k=made&v=1").expect("an answer");
+    assert_eq!(made.status, 200);
+    let is_known =
+        || session.clone().get(b, "/app/s/get?k=made").is_ok_and(|got| got.status == 200);
+    await_true("the session is at the other node", is_known);
+    let agrees = |round: &usize| {
+        std::thread::scope(|scope| {
+            for (node, key) in [a, b].into_iter().zip(keys) {
+                let mut browser = session.clone();
+                scope.spawn(move || {
+                    let path = format!("/app/s/set?k={key}&v={node}-{round}");
+                    assert_eq!(browser.get(node, &path).expect("an answer").status, 200);
+                });
+            }
+        });
+        let is_at = |node, key| {
+            let answer = session.clone().get(node, &format!("/app/s/get?k={key}"));
+            answer.map(|answer| answer.body).unwrap_or_default()
+        };
+        let is_equal = || {
+            keys.into_iter().all(|key| {
+                let value = is_at(a, key);
+                value.ends_with(&format!("-{round}")) && value == is_at(b, key)
+            })
+        };
+        let until = Instant::now() + Duration::from_secs(1);
+        loop {
+            if is_equal() {
+                return true;
+            }
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    };
+    (0..rounds_count).filter(agrees).count()
+}
+
+/// How many requests a node has answered over HTTP.
+fn requests_count(pair: &Pair, index: usize) -> u64 {
+    let port = pair.nodes[index].http_port;
+    let bean = format!("Catalina:type=GlobalRequestProcessor,name=%22http-nio-127.0.0.1-{port}%22");
+    let path = format!("/jmx?bean={bean}&get=requestCount");
+    let answer = pair.tomcat(index).ask(&mut Browser::default(), &path).expect("an answer");
+    answer.body.parse().unwrap_or_else(|_| panic!("{answer:?}"))
+}
+
+/// One row: the same clients, each request to the other node in turn; then a kill.
+fn without_stickiness(mode: &str, answers_count: u64, rounds_count: usize) -> (Seen, String) {
+    let mut pair = Pair::start("", |text| {
+        let words = "replicationMode=\"${mode:-synchronous}\"";
+        let route = " jvmRoute=\"${route:-node-a}\"";
+        assert!(text.contains(words) && text.contains(route));
+        text.replace(words, mode).replace(route, "")
+    });
+    let balancer =
+        Balancer::start(Kind::Haproxy, &pair.directory(), pair.nodes.clone(), SECRET, |text| {
+            let is_sticky = |line: &&str| line.trim_start().starts_with("use-server ");
+            assert_eq!(text.lines().filter(is_sticky).count(), ROUTES.len());
+            let others: Vec<&str> = text.lines().filter(|line| !is_sticky(line)).collect();
+            others.join("\n") + "\n"
+        })
+        .expect("it starts");
+    let answers = || {
+        Browser::default()
+            .get(balancer.address(), "/app/s/get?k=n")
+            .is_ok_and(|answer| answer.status == 404)
+    };
+    await_true("both are in service", || (0..2).all(|_| answers()));
+    // No pause: what was written is read at once.
+    let clients = Clients::start(balancer.address(), 4, Duration::ZERO);
+    await_true("answers", || clients.fewest_answers() > answers_count);
+    let served = [0, 1].map(|index| requests_count(&pair, index));
+    assert!(served.iter().all(|count| *count > answers_count), "both serve: {served:?}");
+    let mut steady = Seen::default();
+    clients.take().iter().for_each(|client| steady.add(client));
+    drop(clients);
+    let apart = agreements_count(&pair, rounds_count, ["left", "right"]);
+    let same = agreements_count(&pair, rounds_count, ["both", "both"]);
+
+    let clients = Clients::start(balancer.address(), 4, Duration::ZERO);
+    await_true("answers", || clients.fewest_answers() > 10);
+    pair.take(0).kill().expect("it runs");
+    let at_the_kill = clients.take();
+    await_true("answers after it", || clients.fewest_answers() > 10);
+    let mut killed = Seen::default();
+    at_the_kill.iter().chain(&clients.take()).for_each(|client| killed.add(client));
+    let row = format!(
+        "| `{mode}` | {} of {} | {} of {} | {apart} of {rounds_count} | {same} of {rounds_count} | {} |",
+        steady.stale_count,
+        steady.answered_count,
+        steady.lost_count,
+        steady.answered_count,
+        killed.lost_count + killed.stale_count,
+    );
+    steady.lost_count += killed.lost_count;
+    steady.stale_count += killed.stale_count;
+    (steady, row)
+}
+
+#[test]
+fn without_stickiness_synchronous_nodes_have_what_was_answered() {
+    if let Some(why) = Kind::Haproxy.missing() {
+        eprintln!("{why}");
+        return;
+    }
+    let is_full = std::env::var("RINGTRIBE_BALANCERS").is_ok_and(|which| which == "full");
+    let (answers_count, rounds_count) = if is_full { (2_000, 200) } else { (200, 5) };
+    let synchronous = "replicationMode=\"synchronous\"";
+    let (seen, row) = without_stickiness(synchronous, answers_count, rounds_count);
+    println!(
+        "| mode | stale | unknown session | two attributes at once: both everywhere | one attribute at once: \
+         equal everywhere | stale or lost at a kill |\n| --- | --- | --- | --- | --- | --- |\n{row}"
+    );
+    assert_eq!((seen.lost_count, seen.stale_count), (0, 0), "{seen:?}");
+    if is_full {
+        for mode in [
+            "replicationMode=\"pooled\"",
+            "replicationMode=\"pooled\" waitForAck=\"false\"",
+            "replicationMode=\"asynchronous\"",
+            "replicationMode=\"fastasyncqueue\"",
+        ] {
+            println!("{}", without_stickiness(mode, answers_count, rounds_count).1);
+        }
     }
 }
