@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -206,6 +207,31 @@ impl Balancer {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether it gives new clients to the node.
+    #[must_use]
+    pub fn gives_to(&self, node: &str) -> bool {
+        let mut browser = Browser::default();
+        let answer = browser.get(self.address, "/app/s/set?k=probe&v=1&maxInactive=5");
+        let is_answered = answer.is_ok_and(|answer| answer.status == 200);
+        is_answered && browser.session().is_some_and(|id| id.ends_with(&format!(".{node}")))
+    }
+
+    /// Tells HAProxy, by its socket, to pass over a node that has no readyPath, or not any more.
+    ///
+    /// # Errors
+    /// It is another balancer, or did not do it.
+    pub fn maintain(&self, node: usize, in_service: bool) -> Result<(), String> {
+        let text = |error: std::io::Error| error.to_string();
+        let route = self.nodes[node].route;
+        let state = if in_service { "ready" } else { "maint" };
+        let mut stream = UnixStream::connect(self.directory.join("admin.sock")).map_err(text)?;
+        writeln!(stream, "set server ringtribe/{route} state {state}").map_err(text)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map_err(text)?;
+        // It answers nothing but complaints.
+        if answer.trim().is_empty() { Ok(()) } else { Err(answer) }
     }
 
     /// What an administrator does to have it pass over the node, where it does not ask readyPath.

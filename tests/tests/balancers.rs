@@ -102,14 +102,6 @@ impl Pair {
     }
 }
 
-/// Whether the balancer gives new clients to the node.
-fn gives_to(balancer: &Balancer, node: &str) -> bool {
-    let mut browser = Browser::default();
-    let answer = browser.get(balancer.address(), "/app/s/set?k=probe&v=1&maxInactive=5");
-    let is_answered = answer.is_ok_and(|answer| answer.status == 200);
-    is_answered && browser.session().is_some_and(|id| id.ends_with(&format!(".{node}")))
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Kill,
@@ -132,7 +124,7 @@ impl Front {
                 .expect("it starts");
         for node in ROUTES {
             let what = format!("{} gives to {node}", kind.word());
-            await_true(&what, || gives_to(&balancer, node));
+            await_true(&what, || balancer.gives_to(node));
         }
         let clients = Clients::start(balancer.address(), count, pause);
         await_true("each client has answers", || clients.fewest_answers() > 2);
@@ -216,7 +208,7 @@ fn live(kinds: &[Kind], clients_count: usize, pause: Duration, events: &[Event])
                 front.balancer.put_back(gone_index).expect("it is put back");
             }
             await_true(&format!("{} gives to {gone} again", front.name()), || {
-                gives_to(&front.balancer, gone)
+                front.balancer.gives_to(gone)
             });
         }
         println!(
