@@ -5,9 +5,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use ringtribe_tests::balancer::{Balancer, Kind, Node, steady_port};
-use ringtribe_tests::build::Flavour::{Ringtribe, Stock};
+use ringtribe_tests::build::Flavour::{self, Ringtribe, Stock};
 use ringtribe_tests::build::{self, Line};
 use ringtribe_tests::clients::{Clients, Seen};
+use ringtribe_tests::http::Browser;
 use ringtribe_tests::tomcat::{Setup, Tomcat, free_mcast_port};
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -127,4 +128,43 @@ fn from_one_line_of_tomcat_to_the_next_nothing_is_lost_and_nothing_fails() {
             (1, form, Line::V11_0),
         ],
     );
+}
+
+const BACKUP: &str = "<Cluster className=\"org.apache.catalina.ha.tcp.SimpleTcpCluster\" channelSendOptions=\"6\">\
+    <Manager className=\"org.apache.catalina.ha.session.BackupManager\" rpcTimeout=\"1000\"/>\
+    <Channel className=\"@CHANNEL@\"><Membership className=\"@MEMBERSHIP@\" address=\"228.0.0.4\" port=\"@MCAST_PORT@\" \
+    bind=\"127.0.0.1\"/><Receiver className=\"@RECEIVER@\" address=\"127.0.0.1\" port=\"@TCP_PORT@\"/>\
+    <Sender className=\"@SENDER@\"/></Channel></Cluster>";
+
+#[test]
+fn two_generations_of_members_under_backup_manager_are_named_by_both() {
+    let named = |flavour: Flavour| {
+        let mcast_port = free_mcast_port();
+        let start = |name: &str, line: Line| {
+            let cluster = Some(BACKUP.to_owned());
+            Tomcat::start(&Setup { line, cluster, ..Setup::new(name, flavour, mcast_port) })
+                .expect("it starts")
+        };
+        let a = start("node-a", Line::V9_0);
+        let mut browser = Browser::default();
+        let told = a.ask(&mut browser, "/set?k=x&v=1").expect("an answer");
+        assert_eq!((told.status, told.body.as_str()), (200, "1"));
+        let b = start("node-b", Line::V10_1);
+        // The first message of its manager names it, before HTTP is open.
+        let answer = b.ask(&mut browser, "/get?k=x").expect("an answer");
+        assert_eq!(answer.status, 404, "it cannot work, with stock neither");
+        [&a, &b].map(|node| node.log_from("Member tcp://"))
+    };
+    let [of_a, of_b] = named(Ringtribe).map(|line| line.expect("a line"));
+    for (line, theirs, here) in [
+        (of_a, "10.1 or 11.0 of a later release", "Apache Tomcat/9.0"),
+        (of_b, "8.5 or 9.0", "Apache Tomcat/10.1"),
+    ] {
+        for part in
+            [format!("runs Tomcat {theirs} "), format!("this node {here}"), "BackupManager".into()]
+        {
+            assert!(line.contains(&part), "no {part} in {line}");
+        }
+    }
+    assert_eq!(named(Stock), [None, None]);
 }
