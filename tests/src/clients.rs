@@ -23,8 +23,8 @@ pub struct Seen {
     pub lost_count: u64,
     /// Answers with another value than the last one told.
     pub stale_count: u64,
-    /// The longest time without an answer to a request that was asked again and again.
-    pub longest_outage: Duration,
+    /// The longest time from the first try of a request to its last that failed.
+    pub longest_failing: Duration,
     /// From which node to which its cookie moved.
     pub moves: Vec<(String, String)>,
     /// The node that its cookie names.
@@ -40,7 +40,7 @@ impl Seen {
         self.failed_count += other.failed_count;
         self.lost_count += other.lost_count;
         self.stale_count += other.stale_count;
-        self.longest_outage = self.longest_outage.max(other.longest_outage);
+        self.longest_failing = self.longest_failing.max(other.longest_failing);
         self.moves.extend_from_slice(&other.moves);
         for complaint in &other.complaints {
             self.complain(complaint.clone());
@@ -199,7 +199,7 @@ impl Client {
             }
             self.note(|seen| {
                 seen.failed_count += 1;
-                seen.longest_outage = seen.longest_outage.max(begun.elapsed());
+                seen.longest_failing = seen.longest_failing.max(begun.elapsed());
                 seen.complain(complaint);
             });
             std::thread::park_timeout(Duration::from_millis(50));

@@ -126,6 +126,8 @@ impl Front {
             let what = format!("{} gives to {node}", kind.word());
             await_true(&what, || balancer.gives_to(node));
         }
+        let outside = Browser::default().get(balancer.address(), "/ringtribe-ready");
+        assert_eq!(outside.expect("an answer").status, 404, "the check is nobody's business");
         let clients = Clients::start(balancer.address(), count, pause);
         await_true("each client has answers", || clients.fewest_answers() > 2);
         Self { clients, balancer, count, of_kills: Seen::default(), of_drains: Seen::default() }
@@ -222,7 +224,7 @@ fn live(kinds: &[Kind], clients_count: usize, pause: Duration, events: &[Event])
     let kills_count = events.iter().filter(|event| **event == Event::Kill).count();
     println!(
         "{clients_count} clients each, {kills_count} kills, {} drains\n\
-         | balancer | answers | failed in kills | longest outage | failed in drains | lost | stale |\n\
+         | balancer | answers | failed in kills | longest failing | failed in drains | lost | stale |\n\
          | --- | --- | --- | --- | --- | --- | --- |",
         events.len() - kills_count
     );
@@ -233,7 +235,7 @@ fn live(kinds: &[Kind], clients_count: usize, pause: Duration, events: &[Event])
             front.name(),
             kills.answered_count + drains.answered_count,
             kills.failed_count,
-            kills.longest_outage,
+            kills.longest_failing,
             drains.failed_count,
             kills.lost_count + drains.lost_count,
             kills.stale_count + drains.stale_count,
