@@ -59,9 +59,16 @@ impl Kind {
         }
     }
 
-    /// What is not installed, and the line that installs it; nothing if it is.
+    /// Whether it is installed; if not, that it is skipped, and the line that installs it, stands on the
+    /// standard error even of a test that passes.
     #[must_use]
-    pub fn missing(self) -> Option<String> {
+    pub fn is_installed(self) -> bool {
+        let Some(why) = self.missing() else { return true };
+        let _ = writeln!(std::io::stderr(), "{why}");
+        false
+    }
+
+    fn missing(self) -> Option<String> {
         let (needed, package) = match self {
             Self::HttpdHttp | Self::HttpdAjp => {
                 (format!("{MODULES}/mod_proxy_hcheck.so"), "apache2-bin")

@@ -248,14 +248,7 @@ fn live(kinds: &[Kind], clients_count: usize, pause: Duration, events: &[Event])
 
 /// Those that are installed; for the others the line that installs them.
 fn installed() -> Vec<Kind> {
-    let mut found = Vec::new();
-    for kind in Kind::ALL {
-        match kind.missing() {
-            Some(why) => eprintln!("{why}"),
-            None => found.push(kind),
-        }
-    }
-    found
+    Kind::ALL.into_iter().filter(|kind| kind.is_installed()).collect()
 }
 
 #[test]
@@ -384,8 +377,7 @@ fn without_stickiness(mode: &str, answers_count: u64, rounds_count: usize) -> (S
 
 #[test]
 fn without_stickiness_synchronous_nodes_have_what_was_answered() {
-    if let Some(why) = Kind::Haproxy.missing() {
-        eprintln!("{why}");
+    if !Kind::Haproxy.is_installed() {
         return;
     }
     let is_full = std::env::var("RINGTRIBE_BALANCERS").is_ok_and(|which| which == "full");

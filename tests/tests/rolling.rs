@@ -54,8 +54,7 @@ fn setup(form: Form, line: Line, node: &Node, mcast_port: u16) -> Setup {
 }
 
 fn roll(first: [(Form, Line); 2], steps: &[(usize, Form, Line)]) {
-    if let Some(why) = Kind::Haproxy.missing() {
-        eprintln!("{why}");
+    if !Kind::Haproxy.is_installed() {
         return;
     }
     let mcast_port = free_mcast_port();
