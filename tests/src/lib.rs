@@ -1,6 +1,8 @@
 //! What the tests run: real Tomcats, real Tribes peers, and a simulated cluster.
 
+pub mod balancer;
 pub mod build;
+pub mod clients;
 pub mod driven;
 pub mod faults;
 pub mod history;

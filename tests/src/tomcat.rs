@@ -46,6 +46,8 @@ pub struct Setup {
     pub files: Vec<(String, String)>,
     /// The network namespace that it lives in, if not this program's.
     pub namespace: Option<String>,
+    /// Where it answers HTTP, if that is to stay when it is started again.
+    pub http_port: Option<u16>,
 }
 
 impl Setup {
@@ -66,6 +68,7 @@ impl Setup {
             properties: Vec::new(),
             files: Vec::new(),
             namespace: None,
+            http_port: None,
         }
     }
 }
@@ -126,7 +129,7 @@ impl Tomcat {
         let base = build::run_directory()
             .join(format!("{}-{}", std::process::id(), setup.mcast_port))
             .join(&setup.name);
-        let http_port = free_port()?;
+        let http_port = setup.http_port.map_or_else(free_port, Ok)?;
         write_base(&base, setup, http_port).map_err(|error| format!("{base:?}: {error}"))?;
         static STARTS: AtomicU16 = AtomicU16::new(0);
         let start = STARTS.fetch_add(1, Ordering::Relaxed);

@@ -7,6 +7,7 @@ import org.apache.catalina.ha.tcp.SimpleTcpCluster;
 import org.apache.catalina.tribes.Channel;
 import org.apache.catalina.tribes.ChannelException;
 import org.apache.catalina.tribes.ChannelInterceptor;
+import org.apache.catalina.tribes.ChannelMessage;
 import org.apache.catalina.tribes.ErrorHandler;
 import org.apache.catalina.tribes.Member;
 import org.apache.catalina.tribes.MembershipListener;
@@ -32,6 +33,7 @@ public class RingtribeChannel extends GroupChannel {
     private boolean nativeRequired;
     private volatile boolean stock;
     private final Copies copies = new Copies();
+    private final RefusedPairing pairing = new RefusedPairing();
     private SimpleTcpCluster cluster;
 
     public RingtribeChannel() {
@@ -78,7 +80,16 @@ public class RingtribeChannel extends GroupChannel {
     @Override
     public void memberDisappeared(Member member) {
         copies.left(member);
+        pairing.left(member);
         super.memberDisappeared(member);
+    }
+
+    @Override
+    public void messageReceived(ChannelMessage message) {
+        if (message != null) {
+            pairing.look(message);
+        }
+        super.messageReceived(message);
     }
 
     /** The cluster shows itself when it starts, as a listener: an element does not know its parent. */

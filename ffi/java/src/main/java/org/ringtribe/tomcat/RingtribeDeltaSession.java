@@ -15,8 +15,10 @@ import java.util.Map;
 import java.util.Set;
 
 import org.apache.catalina.Manager;
+import org.apache.catalina.ha.session.ClusterManagerBase;
 import org.apache.catalina.ha.session.DeltaRequest;
 import org.apache.catalina.ha.session.DeltaSession;
+import org.apache.catalina.tribes.io.ReplicationStream;
 import org.apache.juli.logging.Log;
 import org.apache.juli.logging.LogFactory;
 
@@ -303,6 +305,29 @@ public class RingtribeDeltaSession extends DeltaSession {
                 unsent.add(name);
             }
             super.removeAttributeInternal(name, notify, addDeltaRequest);
+        } finally {
+            unlock();
+        }
+    }
+
+    /**
+     * {@inheritDoc} What a request has changed here, and not sent yet, stays to be sent; stock puts the difference that
+     * came in its place, and empties that.
+     */
+    @Override
+    protected void deserializeAndExecuteDeltaRequest(byte[] delta) throws IOException, ClassNotFoundException {
+        if (!(getManager() instanceof ClusterManagerBase)) {
+            return;
+        }
+        ClusterManagerBase of = (ClusterManagerBase) getManager();
+        DeltaRequest came = createRequest(null, of.isRecordAllActions());
+        try (ReplicationStream in = of.getReplicationStream(delta)) {
+            came.readExternal(in);
+        }
+        lock();
+        try {
+            came.execute(this, of.isNotifyListenersOnReplication());
+            setPrimarySession(false);
         } finally {
             unlock();
         }

@@ -115,6 +115,29 @@ class RingtribeDeltaManagerTest {
     }
 
     @Test
+    void whatComesFromAnotherNodeLeavesWhatIsToBeSentFromHere() throws Exception {
+        try (OneNode node = node("")) {
+            RingtribeDeltaManager manager = manager(node);
+            RingtribeDeltaSession session = (RingtribeDeltaSession) manager.createSession("both");
+            session.resetDeltaRequest();
+            session.setAttribute("there", "2");
+            byte[] ofThere = session.getDiff();
+            session.removeAttribute("there");
+            session.resetDeltaRequest();
+            byte[] before = manager.serializeSessions(new Session[] { session });
+            // A request has set this one, and has not ended.
+            session.setAttribute("here", "1");
+            session.deserializeAndExecuteDeltaRequest(ofThere);
+            assertEquals("2", session.getAttribute("there"));
+            assertEquals("1", session.getAttribute("here"));
+            assertFalse(session.isPrimarySession());
+            RingtribeDeltaSession copy = copy(manager, session, before);
+            assertEquals("1", copy.getAttribute("here"), "it was lost on the way");
+            assertNull(copy.getAttribute("there"), "what came is not sent again");
+        }
+    }
+
+    @Test
     void whatWasChangedInPlaceIsNoticedWithoutTheDirtyFlag() throws Exception {
         try (OneNode node = node("useDirtyFlag='false'")) {
             RingtribeDeltaManager manager = manager(node);
