@@ -141,6 +141,10 @@ pub fn play(cast: &Cast) {
     others("step 9", &s2, None);
     assert_eq!(value(&b, &mut s2), None);
     assert_eq!(value(&b, &mut early).as_deref(), Some("early"), "the others live on");
+    for node in [Some(&a), Some(&b), c.as_ref()].into_iter().flatten() {
+        let waited_in_vain = node.log_from("No answer to the join barrier");
+        assert_eq!(waited_in_vain, None, "see {:?}", node.base());
+    }
     a.stop().expect("A stops in order");
     b.stop().expect("B stops in order");
     if let Some(c) = c {

@@ -11,6 +11,7 @@ import org.apache.catalina.tribes.ChannelMessage;
 import org.apache.catalina.tribes.ErrorHandler;
 import org.apache.catalina.tribes.Member;
 import org.apache.catalina.tribes.MembershipListener;
+import org.apache.catalina.tribes.MembershipService;
 import org.apache.catalina.tribes.UniqueId;
 import org.apache.catalina.tribes.group.GroupChannel;
 import org.apache.catalina.tribes.group.interceptors.MessageDispatchInterceptor;
@@ -102,7 +103,17 @@ public class RingtribeChannel extends GroupChannel {
     }
 
     @Override
-    public synchronized void start(int level) throws ChannelException {
+    public void start(int level) throws ChannelException {
+        begin(level);
+        MembershipService membership = getMembershipService();
+        if (membership instanceof RingtribeMembership) {
+            // With no lock held: what comes meanwhile may need those of the channel and its parts to
+            // answer, and its sender does not answer this node before.
+            ((RingtribeMembership) membership).awaitBarrier(level);
+        }
+    }
+
+    private synchronized void begin(int level) throws ChannelException {
         if (!settings.errors().isEmpty()) {
             throw new ChannelException(String.join("; ", settings.errors()));
         }

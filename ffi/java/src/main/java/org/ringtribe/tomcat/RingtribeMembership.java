@@ -198,13 +198,30 @@ public class RingtribeMembership extends McastService implements ChannelEngine.P
     private void awaitMembers(int level) throws InterruptedException {
         int levels = Integer.bitCount(level & (MembershipService.MBR_RX | MembershipService.MBR_TX));
         TimeUnit.MILLISECONDS.sleep(2 * getFrequency() * levels);
-        if ((level & MembershipService.MBR_TX) != 0) {
-            // From now on everyone addresses this node; what was sent before is finished where it went.
-            String silent = shared.engine().joinBarrier(JOIN_MILLIS);
-            if (silent != null) {
-                log.warn("No answer to the join barrier within " + JOIN_MILLIS + " ms from " + silent
-                        + ": what they sent before they saw this node may be missing in the state it gets");
-            }
+        if (!(getChannel() instanceof RingtribeChannel)) {
+            awaitBarrier(level);
+        }
+    }
+
+    /**
+     * From the start of MBR_TX on everyone addresses this node; waits until what was sent before is
+     * finished where it went. {@link RingtribeChannel} calls it when its parts have started: another
+     * channel's lock is held at the start of its membership, and a listener that needs it waits too.
+     *
+     * @param level what was started
+     */
+    void awaitBarrier(int level) {
+        ChannelEngine open;
+        synchronized (this) {
+            open = shared;
+        }
+        if ((level & MembershipService.MBR_TX) == 0 || open == null) {
+            return;
+        }
+        String silent = open.engine().joinBarrier(JOIN_MILLIS);
+        if (silent != null) {
+            log.warn("No answer to the join barrier within " + JOIN_MILLIS + " ms from " + silent
+                    + ": what they sent before they saw this node may be missing in the state it gets");
         }
     }
 
