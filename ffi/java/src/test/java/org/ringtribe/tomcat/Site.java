@@ -11,6 +11,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Collectors;
@@ -42,7 +43,8 @@ final class Site implements AutoCloseable {
 
     @Override
     public void close() throws IOException {
-        for (Path directory : directories) {
+        // The same one may have been given twice.
+        for (Path directory : new LinkedHashSet<>(directories)) {
             try (Stream<Path> all = Files.walk(directory)) {
                 for (Path path : all.sorted(Comparator.reverseOrder()).collect(Collectors.toList())) {
                     Files.delete(path);
