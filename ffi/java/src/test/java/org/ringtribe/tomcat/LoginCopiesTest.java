@@ -11,15 +11,16 @@ import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
 
 import org.apache.catalina.Engine;
-import org.apache.catalina.valves.ValveBase;
+import org.apache.catalina.authenticator.Constants;
 import org.apache.catalina.connector.Request;
 import org.apache.catalina.connector.Response;
+import org.apache.catalina.valves.ValveBase;
 import org.junit.jupiter.api.Test;
 
 /** Who is logged in at one node is so at the other one, and a login that one begins the other one finishes. */
 class LoginCopiesTest {
 
-    private static final String REALM = "<Realm className='org.apache.catalina.realm.MemoryRealm' pathname='conf/users.xml'/>";
+    static final String REALM = "<Realm className='org.apache.catalina.realm.MemoryRealm' pathname='conf/users.xml'/>";
 
     /** Says who asks, and what for. */
     public static final class Private extends HttpServlet {
@@ -62,16 +63,25 @@ class LoginCopiesTest {
         }
     }
 
-    private static Site site() throws IOException {
+    static void writeUsers() throws IOException {
         OneNode.write("users.xml", "<tomcat-users><user username='ann' password='secret' roles='buyer'/></tomcat-users>");
-        Site site = new Site();
-        site.add("login", "", Site.servlet(Private.class, "/private") + Site.servlet(Page.class, "/page")
+    }
+
+    /** @return elements for web.xml: /private is for who is logged in and has the role buyer */
+    static String form() {
+        return Site.servlet(Private.class, "/private") + Site.servlet(Page.class, "/page")
                 + Site.servlet(Page.class, "/refused")
                 + "<security-constraint><web-resource-collection><web-resource-name>all</web-resource-name>"
                 + "<url-pattern>/private</url-pattern></web-resource-collection><auth-constraint><role-name>buyer</role-name>"
                 + "</auth-constraint></security-constraint><login-config><auth-method>FORM</auth-method><form-login-config>"
                 + "<form-login-page>/page</form-login-page><form-error-page>/refused</form-error-page></form-login-config>"
-                + "</login-config><security-role><role-name>buyer</role-name></security-role>");
+                + "</login-config><security-role><role-name>buyer</role-name></security-role>";
+    }
+
+    private static Site site() throws IOException {
+        writeUsers();
+        Site site = new Site();
+        site.add("login", "", form());
         return site;
     }
 
@@ -86,6 +96,13 @@ class LoginCopiesTest {
         return node;
     }
 
+    /** Tomcat sends the login page away before the valve sends the session. */
+    private static void awaitKept(OneNode node, Site.Visitor visitor) throws Exception {
+        RingtribeDeltaSession copy = (RingtribeDeltaSession) node.context("localhost", "/login").getManager()
+                .findSession(visitor.session());
+        TwoNodes.await("the request is kept", () -> copy.getNote(Constants.FORM_REQUEST_NOTE) != null);
+    }
+
     @Test
     void aLoginThatOneNodeBeganTheOtherOneFinishesAndBothKnowWhoItIs() throws Exception {
         TwoNodes two = new TwoNodes();
@@ -94,6 +111,7 @@ class LoginCopiesTest {
             try (OneNode a = started(two, "A", "manager.expireSessionsOnShutdown='false'")) {
                 assertEquals("/page", ann.post(a, "/login/private", "item=bread"));
                 assertTrue(ann.session().endsWith(".A"), ann.session());
+                awaitKept(b, ann);
             }
             // A is gone, and the balancer sends what was typed to B.
             ann.post(b, "/login/j_security_check", "j_username=ann&j_password=secret");
@@ -109,6 +127,7 @@ class LoginCopiesTest {
                 assertEquals("/page", later.get(again, "/login/private?item=salt"));
                 String before = later.session();
                 later.post(again, "/login/j_security_check", "j_username=ann&j_password=secret");
+                assertEquals(303, later.status, later.text);
                 assertNotEquals(before, later.session());
                 assertEquals("GET item=salt by ann buyer=true seller=false", later.get(again, later.path()));
                 assertEquals("GET item=eggs by ann buyer=true seller=false", later.get(b, "/login/private?item=eggs"));
@@ -129,6 +148,7 @@ class LoginCopiesTest {
         try (Site site = site(); OneNode b = started(two, "B", ""); OneNode a = started(two, "A", "")) {
             Site.Visitor ann = new Site.Visitor();
             assertEquals("/page", ann.get(a, "/login/private?noted"));
+            awaitKept(b, ann);
             ann.post(b, "/login/j_security_check", "j_username=ann&j_password=secret");
             assertEquals(303, ann.status, ann.text);
             assertEquals(0L, OneNode.jmx("A:type=Manager,host=localhost,context=/login", "counterFailedReplications"));
