@@ -196,29 +196,36 @@ class InterceptorsTest {
         }
     }
 
+    /** Sends the first message after the second one. */
+    private static final class Swapping extends ChannelInterceptorBase {
+        private ChannelMessage first;
+        private boolean swapped;
+
+        @Override
+        public void sendMessage(Member[] destination, ChannelMessage message, InterceptorPayload payload)
+                throws ChannelException {
+            if (first == null) {
+                first = (ChannelMessage) message.deepclone();
+                return;
+            }
+            super.sendMessage(destination, message, payload);
+            if (!swapped) {
+                swapped = true;
+                super.sendMessage(destination, first, payload);
+            }
+        }
+    }
+
     @Test
-    void orderDeliversInTheOrderOfTheCallsWhatHasNoKey() throws Exception {
+    void orderRestoresWhatIsSwappedBelowIt() throws Exception {
         int mcastPort = OneNode.freeUdpPort();
-        try (Node a = new Node(mcastPort, null, new MessageDispatchInterceptor(), new OrderInterceptor());
-                Node b = new Node(mcastPort, null, new MessageDispatchInterceptor(), new OrderInterceptor())) {
+        try (Node a = new Node(mcastPort, null, new OrderInterceptor(), new Swapping());
+                Node b = new Node(mcastPort, null, new OrderInterceptor())) {
             a.awaits(b);
-            CountDownLatch overtaken = new CountDownLatch(1);
-            b.listener = message -> {
-                if (message.equals("second")) {
-                    overtaken.countDown();
-                    return;
-                }
-                try {
-                    // Without the interceptor the second one does not wait for this one.
-                    overtaken.await(500, TimeUnit.MILLISECONDS);
-                } catch (InterruptedException e) {
-                    Thread.currentThread().interrupt();
-                }
-            };
-            a.channel.send(a.channel.getMembers(), "first", ASYNCHRONOUS);
-            a.channel.send(a.channel.getMembers(), "second", ASYNCHRONOUS);
-            assertEquals("first", b.next());
-            assertEquals("second", b.next());
+            for (String message : new String[] { "first", "second", "third" }) {
+                a.send(message);
+            }
+            assertEquals(Arrays.asList("first", "second", "third"), Arrays.asList(b.next(), b.next(), b.next()));
         }
     }
 
