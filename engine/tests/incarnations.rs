@@ -235,3 +235,33 @@ fn nodes_that_see_the_same_members_hash_alike() {
     }
     assert_eq!(views[0], views[1]);
 }
+
+#[test]
+fn who_has_another_cluster_name_is_no_member_and_is_named_once() {
+    let named = |name: &str| {
+        Bench::of(Membership::new(FREQUENCY_MS, DROP_MS).speaking(OWN).of_cluster(name))
+    };
+    for (here, there, is_member) in
+        [("one", "one", true), ("one", "two", false), ("one", "", false), ("", "two", false)]
+    {
+        let mut bench = named(here);
+        let extension = Extension { cluster_name: there.as_bytes(), ..said(1) };
+        for beat in 0..3 {
+            bench.hear_ringtribe(&packet(1, 4001, 100 + beat, b"", b""), &extension);
+            bench.answer(&ANSWERED);
+        }
+        let told = bench.story();
+        let counted = bench.membership.counters().other_clusters_count;
+        if is_member {
+            assert_eq!((told, counted), (vec!["added 4001 id 1 life 1".to_owned()], 0));
+        } else {
+            let text = format!("its clusterName is \"{there}\", this node's is \"{here}\"");
+            assert!(told.len() == 1 && told[0].contains(&text), "{told:?}");
+            assert_eq!(counted, 3);
+        }
+        // A stock node says no name: who shares its group is its cluster.
+        bench.hear(&packet(2, 4002, 100, b"", b""));
+        bench.answer(&ANSWERED);
+        assert_eq!(bench.story(), ["added 4002 id 2 tribes"]);
+    }
+}

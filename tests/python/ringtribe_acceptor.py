@@ -54,7 +54,7 @@ class Acceptor:
                 raise wire.Fault("a Tribes message that is no probe")
             said = b""
             if frame[27:43] == wire.PROBE_ID:
-                said = wire.encode_extension(self.boot_id, self.package())
+                said = wire.encode_extension(self.boot_id, self.package(), cluster=self.cluster)
             connection.send(wire.TRIBES_ACK + said)
 
     def _greet(self, connection):

@@ -99,6 +99,8 @@ class Member(Acceptor):
             return
         if data[:21] != wire.TRIBES_ACK or block["version_min"] > wire.VERSION or not block["flags"] & 1:
             return
+        if block["cluster"] != self.cluster:
+            return
         with self.changed:
             link = Link(block["boot_id"], address, self.streams)
             link = self.links.setdefault(block["boot_id"], link)

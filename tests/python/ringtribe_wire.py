@@ -252,9 +252,10 @@ def tribes_frame_end(data):
 
 
 def encode_extension(boot_id, package=None, version_min=1, version_max=1, features=0, oldest_ms=0,
-                     members=0, flags=1, view_hash=0):
+                     members=0, flags=1, view_hash=0, cluster=b""):
     """2.2."""
     tlvs = b"" if package is None else encode_tlvs([(1, package)])
+    tlvs += encode_tlvs([(2, cluster)]) if cluster else b""
     head = b"RTHX" + struct.pack("<HBBI16sIHHQ", 48 + len(tlvs), version_min, version_max, features,
                                  boot_id, oldest_ms, members, flags, view_hash)
     return head + struct.pack("<I", crc32c(crc32c(0, head), tlvs)) + tlvs
@@ -274,5 +275,6 @@ def decode_extension(data):
         raise Fault("checksum of an extension block")
     if not 1 <= block["version_min"] <= block["version_max"]:
         raise Fault("versions of an extension block")
-    block["package"] = decode_tlvs(tlvs)["member_package"]
+    values = decode_tlvs(tlvs)
+    block["package"], block["cluster"] = values["member_package"], values["cluster_name"]
     return block

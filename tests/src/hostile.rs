@@ -221,7 +221,7 @@ fn forge(aim: &Aim, stop: &AtomicBool, mut packet: impl FnMut(&mut Numbers) -> V
     sent_count
 }
 
-fn with_block(mut package: Vec<u8>, boot_id: [u8; 16]) -> Vec<u8> {
+fn with_block(aim: &Aim, mut package: Vec<u8>, boot_id: [u8; 16]) -> Vec<u8> {
     Extension {
         version_min: 1,
         version_max: 1,
@@ -233,6 +233,7 @@ fn with_block(mut package: Vec<u8>, boot_id: [u8; 16]) -> Vec<u8> {
         draining: false,
         view_hash: 1,
         package: None,
+        cluster_name: aim.cluster.as_bytes(),
     }
     .encode(&mut package)
     .expect("it fits");
@@ -243,7 +244,7 @@ fn with_block(mut package: Vec<u8>, boot_id: [u8; 16]) -> Vec<u8> {
 fn heartbeats(aim: &Aim, stop: &AtomicBool) -> u64 {
     forge(aim, stop, |numbers| {
         let port = u16::try_from(1 + numbers.next() % 1_000).unwrap_or(1);
-        with_block(package(port, numbers.id()), numbers.id())
+        with_block(aim, package(port, numbers.id()), numbers.id())
     })
 }
 
@@ -253,7 +254,7 @@ fn stolen_names(aim: &Aim, stop: &AtomicBool) -> u64 {
     forge(aim, stop, |numbers| {
         let port = ports[usize::from(numbers.next() & 1 == 1)];
         let package = package(port, numbers.id());
-        if numbers.next() & 1 == 1 { with_block(package, numbers.id()) } else { package }
+        if numbers.next() & 1 == 1 { with_block(aim, package, numbers.id()) } else { package }
     })
 }
 

@@ -14,6 +14,7 @@ pub mod load;
 pub mod member;
 pub mod netns;
 pub mod peer;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod python;

@@ -269,7 +269,9 @@ fn write_base(base: &Path, setup: &Setup, http_port: u16) -> Result<(), String> 
         let text_of_it = text_of_it
             .replace("@MCAST_PORT@", &setup.mcast_port.to_string())
             .replace("@TCP_PORT@", &tcp_port);
-        fs::write(base.join("conf").join(name), text_of_it).map_err(text)?;
+        let file = base.join("conf").join(name);
+        fs::create_dir_all(file.parent().unwrap_or(base)).map_err(text)?;
+        fs::write(file, text_of_it).map_err(text)?;
     }
     let server = match &setup.server {
         Some(whole) => whole.clone(),

@@ -20,6 +20,7 @@ fn golden() -> Extension<'static> {
         draining: true,
         view_hash: 0x1122_3344_5566_7788,
         package: Some(b"a member package"),
+        cluster_name: b"",
     }
 }
 
@@ -42,6 +43,10 @@ fn the_golden_block_is_read_and_written() {
     assert_eq!(bytes, by_hand);
     assert_eq!(Extension::decode(&bytes), Ok(Some(golden())));
     assert_eq!(encoded(&golden()), bytes);
+    // With a name of the cluster it has one part more.
+    let named = encoded(&Extension { cluster_name: b"shop", ..golden() });
+    assert_eq!(named.len(), bytes.len() + 8);
+    assert!(named.ends_with(b"a member package\x02\x00\x04\x00shop"));
 }
 
 #[test]
@@ -88,6 +93,7 @@ fn extension() -> impl Strategy<Value = (Extension<'static>, Option<Vec<u8>>)> {
                 draining,
                 view_hash,
                 package: None,
+                cluster_name: b"",
             };
             (extension, package)
         },
@@ -103,7 +109,8 @@ proptest! {
         after in vec(any::<u8>(), 0..40),
         flips in vec((any::<prop::sample::Index>(), 1..=255_u8), 1..20),
     ) {
-        let extension = Extension { package: package.as_deref(), ..extension };
+        let cluster_name = &after[..after.len() / 2];
+        let extension = Extension { package: package.as_deref(), cluster_name, ..extension };
         let block = encoded(&extension);
         let bytes = [&block[..], &after].concat();
         prop_assert_eq!(Extension::decode(&bytes), Ok(Some(extension)));

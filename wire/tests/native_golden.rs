@@ -265,6 +265,7 @@ impl Golden {
             draining: flags & 2 != 0,
             view_hash: self.number("view_hash"),
             package: Some(&package),
+            cluster_name: b"",
         };
         assert_eq!(Extension::decode(&self.bytes), Ok(Some(extension)), "{}", self.file);
         extension.encode(out).expect("it fits");

@@ -157,6 +157,7 @@ impl ControlHandle {
         let group_address = SocketAddr::new(config.mcast_addr, config.mcast_port);
         let mut membership = Membership::new(config.mcast_frequency_ms, config.mcast_drop_time_ms)
             .speaking(Incarnation { boot_id, features: 0, version_min: 1, version_max: 1 })
+            .of_cluster(&config.cluster_name)
             .with_static_members(&config.static_members);
         if !config.uses_multicast() {
             membership = membership.without_group();
@@ -354,6 +355,7 @@ impl ControlHandle {
             ("members_gone_count", counters.members_gone_count),
             ("asymmetric_views_count", counters.asymmetric_views_count),
             ("foreign_boot_ids_count", counters.foreign_boot_ids_count),
+            ("other_clusters_count", counters.other_clusters_count),
         ]
     }
 

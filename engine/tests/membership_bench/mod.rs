@@ -57,6 +57,7 @@ pub(crate) fn said(id: u8) -> Extension<'static> {
         draining: false,
         view_hash: 0,
         package: None,
+        cluster_name: b"",
     }
 }
 

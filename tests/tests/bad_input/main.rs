@@ -143,6 +143,7 @@ fn liar(mut stream: TcpStream, port: u16) {
                 draining: false,
                 view_hash: 0,
                 package: Some(&package),
+                cluster_name: CLUSTER.as_bytes(),
             };
             said.encode(&mut answer).expect("it fits");
             let _ = stream.write_all(&answer);
@@ -178,7 +179,7 @@ fn liar(mut stream: TcpStream, port: u16) {
 }
 
 #[test]
-fn two_clusters_in_one_group_refuse_each_other_by_name_and_stay_up() {
+fn two_clusters_in_one_group_are_not_members_of_each_other() {
     let mcast_port = free_mcast_port().to_string();
     let settings = [
         ("mcastPort", mcast_port.as_str()),
@@ -188,18 +189,21 @@ fn two_clusters_in_one_group_refuse_each_other_by_name_and_stay_up() {
     let ours = [1, 2].map(|id| Member::start(id, &settings).expect("it starts"));
     let other = Member::start(3, &[settings[0], settings[1], ("clusterName", "test")]);
     let other = other.expect("it starts");
-    for (member, caller, here) in [(&ours[0], "test", CLUSTER), (&other, CLUSTER, "test")] {
-        let text = format!("clusterName=\"{caller}\" calls clusterName=\"{here}\"");
-        let parts = ["connection from 127.0.0.1:", "refused", &text];
+    let late = Member::start(4, &[settings[0], settings[1], ("clusterName", "test")]);
+    let late = late.expect("it starts");
+    for (member, there, here) in [(&ours[0], "test", CLUSTER), (&other, CLUSTER, "test")] {
+        let text = format!("its clusterName is \"{there}\", this node's is \"{here}\"");
+        let parts = ["is no member", &text];
         let said = member.wait("the name", |seen| seen.has_log(&parts).then_some(()));
-        said.expect("who calls is refused");
-        let port = if caller == "test" { other.address } else { ours[0].address };
-        let parts = [&*format!("{port} refuses our connection (WrongCluster)"), "clusterName="];
-        let said = member.wait("the refusal", |seen| seen.has_log(&parts).then_some(()));
-        said.expect("who is called refuses");
-        assert!(member.counter("refused_hellos_count") >= 2);
+        said.expect("it is named");
+        assert!(member.counter("other_clusters_count") >= 1);
     }
     let to = ours[0].member_at(ours[1].address.port()).expect("one cluster");
+    other.member_at(late.address.port()).expect("the other cluster");
+    for member in [&ours[0], &ours[1], &other, &late] {
+        // A member would have been called.
+        assert_eq!(member.counter("refused_hellos_count"), 0);
+    }
     for number in 0..50 {
         ours[0].send(1, number, 100, APPLIED, &[to.id]).expect("it is well");
     }

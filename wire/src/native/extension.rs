@@ -21,7 +21,7 @@
 //! The CRC is CRC-32C (Castagnoli: polynomial 0x1EDC6F41, reflected, initial value and final
 //! exclusive or 0xFFFFFFFF; "123456789" gives 0xE3069283) of the bytes 0 to 43 followed by the
 //! bytes from 48 to the end of the block. Unknown TLVs are skipped; of two of one type the first
-//! counts.
+//! counts. TLV 1 is a member package, TLV 2 the name of the cluster.
 
 use core::fmt;
 
@@ -40,6 +40,8 @@ const READY: u16 = 1;
 const DRAINING: u16 = 2;
 /// Type of the TLV that holds the node's member package.
 const PACKAGE: u16 = 1;
+/// Type of the TLV that holds the name of the node's cluster.
+const CLUSTER_NAME: u16 = 2;
 const TLV_HEAD_BYTES: usize = 4;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -97,6 +99,9 @@ pub struct Extension<'a> {
     pub view_hash: u64,
     /// Its member package (TLV 1); in answers to probes, where no package stands before the block.
     pub package: Option<&'a [u8]>,
+    /// The name of its cluster (TLV 2, which an empty one has not): who has another one is no member of
+    /// it, though both share a group.
+    pub cluster_name: &'a [u8],
 }
 
 /// A block that is refused: what is wrong, with its limit.
@@ -132,7 +137,7 @@ pub enum ExtensionError {
         /// What is left of the block.
         left_bytes: usize,
     },
-    /// The member package does not fit a block.
+    /// The member package, with the cluster's name, does not fit a block.
     PackageTooLong {
         /// Its length.
         bytes: usize,
@@ -176,17 +181,28 @@ impl<'a> Extension<'a> {
     /// # Errors
     /// [`ExtensionError::PackageTooLong`]; nothing is written then.
     pub fn encode(&self, out: &mut impl BufMut) -> Result<(), ExtensionError> {
-        const MOST_BYTES: usize = u16::MAX as usize - HEAD_BYTES - TLV_HEAD_BYTES;
+        let name = Some(self.cluster_name).filter(|name| !name.is_empty());
+        let name_bytes = name.map_or(0, |name| TLV_HEAD_BYTES + name.len());
+        let most_bytes =
+            (u16::MAX as usize - HEAD_BYTES - TLV_HEAD_BYTES).saturating_sub(name_bytes);
         let package = self.package.unwrap_or_default();
-        let too_long =
-            ExtensionError::PackageTooLong { bytes: package.len(), most_bytes: MOST_BYTES };
-        let package_bytes = u16::try_from(package.len()).map_err(|_| too_long)?;
-        if package.len() > MOST_BYTES {
+        let too_long = ExtensionError::PackageTooLong { bytes: package.len(), most_bytes };
+        if package.len() > most_bytes {
             return Err(too_long);
         }
-        let tlv_head = self.package.map(|_| [U16::new(PACKAGE), U16::new(package_bytes)]);
-        let tlv_head = tlv_head.as_ref().map(IntoBytes::as_bytes).unwrap_or_default();
-        let length_bytes = HEAD_BYTES + tlv_head.len() + package.len();
+        let tlv_head = |kind: u16, value: Option<&[u8]>| match value {
+            None => Ok(None),
+            Some(value) => match u16::try_from(value.len()) {
+                Ok(bytes) => Ok(Some([U16::new(kind), U16::new(bytes)])),
+                Err(_) => Err(too_long),
+            },
+        };
+        let package_head = tlv_head(PACKAGE, self.package)?;
+        let name_head = tlv_head(CLUSTER_NAME, name)?;
+        let package_head = package_head.as_ref().map(IntoBytes::as_bytes).unwrap_or_default();
+        let name_head = name_head.as_ref().map(IntoBytes::as_bytes).unwrap_or_default();
+        let tlvs = [package_head, package, name_head, self.cluster_name];
+        let length_bytes = HEAD_BYTES + tlvs.iter().map(|part| part.len()).sum::<usize>();
         let flag = |is_set: bool, bit: u16| if is_set { bit } else { 0 };
         let mut head = Head {
             magic: MAGIC,
@@ -201,11 +217,10 @@ impl<'a> Extension<'a> {
             view_hash: U64::new(self.view_hash),
             crc: U32::new(0),
         };
-        let crc = crc32c(crc32c(crc32c(0, &head.as_bytes()[..CRC_AT]), tlv_head), package);
-        head.crc = U32::new(crc);
+        let crc = crc32c(0, &head.as_bytes()[..CRC_AT]);
+        head.crc = U32::new(tlvs.iter().fold(crc, |crc, part| crc32c(crc, part)));
         out.put_slice(head.as_bytes());
-        out.put_slice(tlv_head);
-        out.put_slice(package);
+        tlvs.iter().for_each(|part| out.put_slice(part));
         Ok(())
     }
 
@@ -234,6 +249,7 @@ impl<'a> Extension<'a> {
         if min == 0 || min > max {
             return Err(ExtensionError::Versions { min, max });
         }
+        let (package, cluster_name) = values(tlvs)?;
         Ok(Some(Self {
             version_min: min,
             version_max: max,
@@ -244,15 +260,19 @@ impl<'a> Extension<'a> {
             ready: head.flags.get() & READY != 0,
             draining: head.flags.get() & DRAINING != 0,
             view_hash: head.view_hash.get(),
-            package: package(tlvs)?,
+            package,
+            cluster_name: cluster_name.unwrap_or_default(),
         }))
     }
 }
 
-/// The member package among the TLVs.
-fn package(tlvs: &[u8]) -> Result<Option<&[u8]>, ExtensionError> {
+/// The values of two TLVs, if they are there.
+type Values<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// The member package and the cluster's name among the TLVs.
+fn values(tlvs: &[u8]) -> Result<Values<'_>, ExtensionError> {
     let mut rest = tlvs;
-    let mut found = None;
+    let (mut package, mut name) = (None, None);
     while !rest.is_empty() {
         let offset = HEAD_BYTES + tlvs.len() - rest.len();
         let cut_off =
@@ -262,12 +282,14 @@ fn package(tlvs: &[u8]) -> Result<Option<&[u8]>, ExtensionError> {
         let length_bytes = usize::from(length.get());
         let (value, after) =
             after.split_at_checked(length_bytes).ok_or(cut_off(length_bytes, after.len()))?;
-        if kind.get() == PACKAGE {
-            found = found.or(Some(value));
+        match kind.get() {
+            PACKAGE => package = package.or(Some(value)),
+            CLUSTER_NAME => name = name.or(Some(value)),
+            _ => {}
         }
         rest = after;
     }
-    Ok(found)
+    Ok((package, name))
 }
 
 /// Whether more bytes behind `bytes` would change what [`Extension::decode`] says of them: for who

@@ -218,4 +218,6 @@ pub struct MembershipCounters {
     pub asymmetric_views_count: u64,
     /// Heartbeats and answers ignored because they name an incarnation that is another node's.
     pub foreign_boot_ids_count: u64,
+    /// Packets and answers of nodes with another clusterName.
+    pub other_clusters_count: u64,
 }

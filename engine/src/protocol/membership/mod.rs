@@ -10,6 +10,7 @@
 //! that are configured are found by probes instead of heartbeats (`statics`).
 
 mod candidates;
+mod cluster;
 mod interface;
 mod probes;
 mod speech;
@@ -33,6 +34,7 @@ use crate::status::Status;
 pub use interface::{Input, LocalMember, MembershipCounters, Output, ProbeResult, StaticMember};
 
 use candidates::Candidates;
+use cluster::Cluster;
 use probes::{SECOND_LOOKS_COUNT, Target};
 use speech::Spoken;
 use statics::Endpoint;
@@ -129,6 +131,7 @@ pub struct Membership {
     local: LocalMember,
     /// Which incarnation this node says it is; `None`: it speaks as a stock node does.
     own: Option<Incarnation>,
+    cluster: Cluster,
     oldest_unfinished_ms: u32,
     draining: bool,
     /// Incarnations that left, until no heartbeat of theirs can be on the way.
@@ -166,6 +169,7 @@ impl Membership {
             drop_time_ms,
             local: LocalMember::default(),
             own: None,
+            cluster: Cluster::default(),
             oldest_unfinished_ms: 0,
             draining: false,
             departed: BTreeMap::new(),
@@ -202,6 +206,13 @@ impl Membership {
     #[must_use]
     pub const fn speaking(mut self, own: Incarnation) -> Self {
         self.own = Some(own);
+        self
+    }
+
+    /// A member of the cluster of this name alone (clusterName); others may share the group.
+    #[must_use]
+    pub fn of_cluster(mut self, name: &str) -> Self {
+        self.cluster = Cluster::new(name);
         self
     }
 

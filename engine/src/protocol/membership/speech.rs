@@ -50,7 +50,7 @@ impl Membership {
         bytes
     }
 
-    fn extension<'a>(&self, own: Incarnation, package: Option<&'a [u8]>) -> Extension<'a> {
+    fn extension<'a>(&'a self, own: Incarnation, package: Option<&'a [u8]>) -> Extension<'a> {
         Extension {
             version_min: own.version_min,
             version_max: own.version_max,
@@ -62,6 +62,7 @@ impl Membership {
             draining: self.draining,
             view_hash: self.view.1,
             package,
+            cluster_name: self.cluster.name(),
         }
     }
 
@@ -109,8 +110,8 @@ impl Membership {
         self.view = (u16::try_from(all.len()).unwrap_or(u16::MAX), hash);
     }
 
-    /// Whether an extension names an incarnation that cannot be this member's: this node's own, or
-    /// one that lives at another address. Such a packet is ignored.
+    /// Whether an extension cannot be a member's: it is of another cluster, or names an incarnation that is
+    /// this node's own, or one that lives at another address. Such a packet is ignored.
     pub(super) fn is_foreign(
         &mut self,
         extension: &Extension<'_>,
@@ -119,6 +120,9 @@ impl Membership {
         now: Instant,
         out: &mut Vec<Output>,
     ) -> bool {
+        if self.is_of_other_cluster(extension, from, now, out) {
+            return true;
+        }
         let boot_id = BootId(extension.boot_id);
         if self.own.is_some_and(|own| own.boot_id == boot_id) {
             self.counters.foreign_boot_ids_count += 1;
@@ -131,6 +135,30 @@ impl Membership {
             return true;
         }
         self.is_elsewhere(boot_id, identity, now, out)
+    }
+
+    /// Whether who says this has another clusterName. Sharing a group is no fault: it is named once.
+    pub(super) fn is_of_other_cluster(
+        &mut self,
+        extension: &Extension<'_>,
+        from: SocketAddr,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        if self.own.is_none() || extension.cluster_name == self.cluster.name() {
+            return false;
+        }
+        self.counters.other_clusters_count += 1;
+        if self.cluster.is_first(extension.cluster_name) {
+            let text = format!(
+                "{from} is no member: its clusterName is \"{}\", this node's is \"{}\"; that is told once, \
+                 and counted as other_clusters_count. If it belongs here, give both the same",
+                String::from_utf8_lossy(extension.cluster_name).escape_debug(),
+                String::from_utf8_lossy(self.cluster.name()).escape_debug()
+            );
+            self.log(now, text, out);
+        }
+        true
     }
 
     /// Whether an incarnation is a live member at another address.

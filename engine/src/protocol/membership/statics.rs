@@ -139,6 +139,10 @@ impl Membership {
             self.enter_static(stock, package, 0, None, now, out);
             return;
         };
+        if self.is_of_other_cluster(&extension, address, now, out) {
+            self.back_off(address, now);
+            return;
+        }
         if self.own.is_some_and(|own| own.boot_id == BootId(extension.boot_id)) {
             // This node under another of its addresses.
             return;

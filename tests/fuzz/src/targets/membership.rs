@@ -78,6 +78,7 @@ fn block(who: u8, script: &mut Script<'_>) -> Vec<u8> {
         draining: shape & 32 != 0,
         view_hash: script.number(),
         package: (shape & 64 != 0).then_some(package),
+        cluster_name: if shape & 128 == 0 { b"" } else { b"other" },
     };
     block.encode(&mut bytes).expect("it is short");
     bytes

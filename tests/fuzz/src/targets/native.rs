@@ -344,6 +344,7 @@ pub fn round_trip(input: &[u8]) {
                     draining: script.u8() & 1 == 1,
                     view_hash: script.number(),
                     package: (script.u8() & 1 == 1).then(|| script.counted()),
+                    cluster_name: b"",
                 };
                 let package = bytes.clone();
                 if block.encode(&mut bytes).is_ok() && fits {

@@ -58,7 +58,7 @@ enum FailureAnswer {
 
     /**
      * Answers, if that is still possible. It is not when the response was begun: flushed, closed, or
-     * larger than its buffer; nor while another thread answers, after startAsync.
+     * larger than its buffer; nor while another thread answers, after startAsync and before complete.
      *
      * @return false: too late, the client has or gets what the application answered
      */
@@ -66,7 +66,7 @@ enum FailureAnswer {
         if (this == LOG) {
             return true;
         }
-        if (response.isCommitted() || request.isAsync()) {
+        if (response.isCommitted() || (request.isAsync() && !request.isAsyncCompleting())) {
             return false;
         }
         if (this == HEADER) {

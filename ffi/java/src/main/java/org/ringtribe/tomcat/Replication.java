@@ -23,6 +23,7 @@ final class Replication {
     private final Replication outer;
     private final Set<String> failures = new LinkedHashSet<>();
     private boolean alone;
+    private int sentCount;
 
     private Replication(Replication outer) {
         this.outer = outer;
@@ -33,6 +34,31 @@ final class Replication {
         Replication request = new Replication(CURRENT.get());
         CURRENT.set(request);
         return request;
+    }
+
+    /** The request, which had ended on the thread that began it, goes on, on this one; {@link #end} must follow. */
+    void resume() {
+        CURRENT.set(this);
+    }
+
+    /** An earlier part of the same request. */
+    void take(Replication earlier) {
+        failures.addAll(earlier.failures);
+        alone |= earlier.alone;
+        sentCount += earlier.sentCount;
+    }
+
+    /** A manager hands a difference to the engine. */
+    static void countSent() {
+        Replication request = CURRENT.get();
+        if (request != null) {
+            request.sentCount++;
+        }
+    }
+
+    /** @return differences that were handed to the engine */
+    int sentCount() {
+        return sentCount;
     }
 
     /** @return of the request that this thread serves, null if it serves none through our valve */

@@ -66,6 +66,7 @@ public class RingtribeDeltaManager extends DeltaManager {
         // Stock's defaults are one message with everything, and 2 s between blocks that wait for nothing.
         setSendAllSessions(false);
         setSendAllSessionsWaitTime(0);
+        MoreAttributes.setDefaults(this);
     }
 
     /**
@@ -218,6 +219,7 @@ public class RingtribeDeltaManager extends DeltaManager {
                     message.setAddress(cluster.getLocalMember());
                     outcome = isAwaited ? new Outcome() : null;
                     session.setLast(outcome);
+                    Replication.countSent();
                     submit(cluster, members, message, options, outcome);
                 } else {
                     if (members.length == 0 && Replication.current() != null) {
@@ -580,6 +582,7 @@ public class RingtribeDeltaManager extends DeltaManager {
     public ClusterManager cloneFromTemplate() {
         RingtribeDeltaManager made = new RingtribeDeltaManager();
         clone(made);
+        MoreAttributes.copy(this, made);
         made.useDirtyFlag = useDirtyFlag;
         // What stock's own clone sets beside what all managers have.
         made.setExpireSessionsOnShutdown(isExpireSessionsOnShutdown());

@@ -17,6 +17,7 @@ import org.apache.catalina.tribes.group.interceptors.MessageDispatchInterceptor;
  */
 public class RingtribeDispatchInterceptor extends MessageDispatchInterceptor {
 
+    private final StockName stockName = new StockName(MessageDispatchInterceptor.class);
     private Long givenQueueSize;
 
     public RingtribeDispatchInterceptor() {
@@ -79,6 +80,18 @@ public class RingtribeDispatchInterceptor extends MessageDispatchInterceptor {
             sending.end();
         }
         sending.returned();
+    }
+
+    @Override
+    public void start(int service) throws ChannelException {
+        super.start(service);
+        stockName.register(getChannel(), this);
+    }
+
+    @Override
+    public void stop(int service) throws ChannelException {
+        stockName.unregister(getChannel());
+        super.stop(service);
     }
 
     @Override

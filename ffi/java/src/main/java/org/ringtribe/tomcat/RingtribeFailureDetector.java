@@ -2,6 +2,7 @@ package org.ringtribe.tomcat;
 
 import java.util.Arrays;
 
+import org.apache.catalina.tribes.ChannelException;
 import org.apache.catalina.tribes.ChannelInterceptor;
 import org.apache.catalina.tribes.Member;
 import org.apache.catalina.tribes.group.interceptors.TcpFailureDetector;
@@ -12,6 +13,8 @@ import org.apache.catalina.tribes.group.interceptors.TcpFailureDetector;
  * alive and keeps it as long as somebody listens there.
  */
 public class RingtribeFailureDetector extends TcpFailureDetector {
+
+    private final StockName stockName = new StockName(TcpFailureDetector.class);
 
     public RingtribeFailureDetector() {
     }
@@ -24,6 +27,18 @@ public class RingtribeFailureDetector extends TcpFailureDetector {
         setReadTestTimeout(stock.getReadTestTimeout());
         setConnectTimeout(stock.getConnectTimeout());
         setRemoveSuspectsTimeout(stock.getRemoveSuspectsTimeout());
+    }
+
+    @Override
+    public void start(int service) throws ChannelException {
+        super.start(service);
+        stockName.register(getChannel(), this);
+    }
+
+    @Override
+    public void stop(int service) throws ChannelException {
+        stockName.unregister(getChannel());
+        super.stop(service);
     }
 
     @Override

@@ -7,10 +7,12 @@ import java.util.concurrent.atomic.LongAdder;
 import java.util.regex.Pattern;
 import java.util.regex.PatternSyntaxException;
 
+import org.apache.catalina.Context;
 import org.apache.catalina.LifecycleException;
 import org.apache.catalina.Session;
 import org.apache.catalina.connector.Request;
 import org.apache.catalina.connector.Response;
+import org.apache.catalina.ha.CatalinaCluster;
 import org.apache.catalina.ha.ClusterManager;
 import org.apache.catalina.ha.tcp.ReplicationValve;
 import org.apache.juli.logging.Log;
@@ -21,9 +23,10 @@ import org.apache.juli.logging.LogFactory;
  * expression (stock logs that and goes on without a filter), and that knows whether the session of a
  * request was copied: {@code onReplicationFailure} says what happens if it was not.
  *
- * <p>It replicates where stock's does, after the application returned. What the application wrote is
- * still in the response's buffer then, unless it flushed or closed it or wrote more than the buffer
- * holds (8 KiB, if the application did not change it): such a response cannot be changed any more.
+ * <p>It replicates where stock's does, after the application returned, and once more when a request completes
+ * that went on after startAsync. What the application wrote is still in the response's buffer then, unless it
+ * flushed or closed it or wrote more than the buffer holds (8 KiB, if the application did not change it): such
+ * a response cannot be changed any more.
  */
 public class RingtribeReplicationValve extends ReplicationValve {
 
@@ -141,12 +144,52 @@ public class RingtribeReplicationValve extends ReplicationValve {
             throw RingtribeReplicationValve.<IOException>asItIs(e);
         } finally {
             replication.end();
-            if (replication.wasAlone()) {
-                withoutCopy.increment();
+            if (!AsyncCompletion.await(request, () -> completed(replication, request, response))) {
+                ended(replication, request, response);
             }
-            if (replication.hasFailed()) {
-                failed(replication, request, response);
-            }
+        }
+    }
+
+    /** What the application changed after its servlet had returned, with startAsync, is sent now. */
+    private void completed(Replication replication, Request request, Response response) {
+        Replication around = Replication.current();
+        if (around != null) {
+            // It was dispatched back to a servlet, and that passes here too.
+            around.take(replication);
+            return;
+        }
+        replication.resume();
+        try {
+            sendLater(request);
+        } finally {
+            replication.end();
+            ended(replication, request, response);
+        }
+    }
+
+    private void sendLater(Request request) {
+        Context context = request.getContext();
+        CatalinaCluster cluster = getCluster();
+        if (context == null || cluster == null || !(context.getManager() instanceof ClusterManager)) {
+            return;
+        }
+        ClusterManager manager = (ClusterManager) context.getManager();
+        if (cluster.getManager(manager.getName()) == null) {
+            return;
+        }
+        if (cluster.hasMembers()) {
+            sendReplicationMessage(request, System.currentTimeMillis(), false, true, manager);
+        } else {
+            resetReplicationRequest(request, false);
+        }
+    }
+
+    private void ended(Replication replication, Request request, Response response) {
+        if (replication.wasAlone()) {
+            withoutCopy.increment();
+        }
+        if (replication.hasFailed()) {
+            failed(replication, request, response);
         }
     }
 
@@ -173,13 +216,17 @@ public class RingtribeReplicationValve extends ReplicationValve {
                 + decided.said(inTime));
     }
 
-    /** {@inheritDoc} What a manager throws, stock logs. */
+    /** {@inheritDoc} What a manager throws, stock logs; what it sends itself, stock does not count. */
     @Override
     protected void send(ClusterManager manager, String sessionId) {
+        Replication replication = Replication.current();
+        int before = replication == null ? 0 : replication.sentCount();
         try {
             super.send(manager, sessionId);
+            if (replication != null && doStatistics()) {
+                nrOfSendRequests.add(replication.sentCount() - before);
+            }
         } catch (RuntimeException e) {
-            Replication replication = Replication.current();
             if (replication == null) {
                 throw e;
             }

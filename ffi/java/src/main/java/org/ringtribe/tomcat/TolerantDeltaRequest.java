@@ -19,6 +19,7 @@ public class TolerantDeltaRequest extends DeltaRequest {
     static final ThreadLocal<RingtribeDeltaSession> OF = new ThreadLocal<>();
 
     private final transient Map<String,Object> values = new LinkedHashMap<>();
+    private final transient Map<String,Object> notes = new LinkedHashMap<>();
 
     /** For serialization. */
     public TolerantDeltaRequest() {
@@ -38,6 +39,9 @@ public class TolerantDeltaRequest extends DeltaRequest {
                 values.remove(name);
             }
         }
+        if (type == TYPE_NOTE && notes != null && action == ACTION_SET) {
+            notes.put(name, value);
+        }
         super.addAction(type, action, name, value);
     }
 
@@ -46,6 +50,7 @@ public class TolerantDeltaRequest extends DeltaRequest {
         super.reset();
         if (values != null) {
             values.clear();
+            notes.clear();
         }
     }
 
@@ -53,6 +58,7 @@ public class TolerantDeltaRequest extends DeltaRequest {
     public void clear() {
         super.clear();
         values.clear();
+        notes.clear();
     }
 
     @Override
@@ -68,6 +74,12 @@ public class TolerantDeltaRequest extends DeltaRequest {
                     if (session != null) {
                         session.unserializable(entry.getKey(), entry.getValue(), why);
                     }
+                }
+            }
+            // What Tomcat itself notes is; what others do, is for their own node.
+            for (Map.Entry<String,Object> entry : new LinkedHashMap<>(notes).entrySet()) {
+                if (whyNot(entry.getValue()) != null) {
+                    removeNote(entry.getKey());
                 }
             }
             return super.serialize();

@@ -24,8 +24,17 @@ final class TwoNodes {
 
     /** @param engine its name, another one for each of two that are there at the same time */
     OneNode node(String engine, String attributes) throws Exception {
+        return node(engine, attributes, "", "");
+    }
+
+    /**
+     * @param inside elements below Cluster
+     * @param beside elements below Engine
+     */
+    OneNode node(String engine, String attributes, String inside, String beside) throws Exception {
         return new OneNode("<Cluster className='org.ringtribe.tomcat.RingtribeCluster' " + OneNode.HERE + "mcastPort='"
-                + mcastPort + "' tcpListenAddress='127.0.0.1' tcpListenPort='@TCP@' " + attributes + "/>", CONNECTOR, engine);
+                + mcastPort + "' tcpListenAddress='127.0.0.1' tcpListenPort='@TCP@' " + attributes + ">" + inside
+                + "</Cluster>" + beside, CONNECTOR, engine);
     }
 
     OneNode started(String engine, String attributes) throws Exception {

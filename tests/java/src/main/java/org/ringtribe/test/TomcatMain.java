@@ -10,7 +10,8 @@ public final class TomcatMain {
 
     public static void main(String[] args) {
         Catalina catalina = new Catalina();
-        catalina.setUseNaming(false);
+        // A DataSource is found by JNDI, nothing else here needs it.
+        catalina.setUseNaming(Boolean.getBoolean("org.ringtribe.test.naming"));
         catalina.setAwait(true);
         Thread announcer = new Thread(() -> announce(catalina), "announcer");
         announcer.setDaemon(true);
