@@ -78,9 +78,12 @@ impl Setup {
             }
             Program::Java { class_path } => {
                 let mut command = Command::new("java");
+                // At this load the JVM's profiles of methods (metaspace) and what it compiles from them
+                // grow for longer than an hour. Compiled once, without profiles, they do not.
                 command.args([
                     "-Xmx128m",
                     "-XX:+UseSerialGC",
+                    "-XX:TieredStopAtLevel=1",
                     "-XX:-UseDynamicNumberOfCompilerThreads",
                 ]);
                 command.arg("-Djava.net.preferIPv4Stack=true");
