@@ -43,6 +43,7 @@ fn trickle(stream: &mut TcpStream, first: &[u8], rest: &[u8]) -> (Duration, Vec<
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 ended = stream.write_all(&[*byte]).is_err();
             }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(_) => ended = true,
         }
     }
