@@ -163,6 +163,12 @@ impl Checker {
         self.record = Some(record);
     }
 
+    /// Whether the first gave up the second because its listeners stood still.
+    fn was_stalled(&self, from: Life, node: usize) -> bool {
+        let of_sender = self.messages.iter().filter(|message| message.from == from);
+        of_sender.flat_map(|message| &message.failed).any(|end| *end == (node, Status::Stalled))
+    }
+
     fn message_mut(&mut self, number: u64) -> Option<&mut Submitted> {
         self.messages.get_mut(usize::try_from(number).ok()?)
     }
@@ -576,6 +582,9 @@ impl Checker {
                     status,
                     Status::QueueFull | Status::Timeout | Status::Stalled | Status::Unreachable
                 );
+                // What is still addressed to a member that was dropped for that.
+                let load =
+                    load || (*status == Status::StaleMember && self.was_stalled(from, *node));
                 if kind && !load {
                     return Some(format!(
                         "without faults everything arrives: {number} of {from:?} failed at node \
