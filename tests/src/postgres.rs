@@ -1,7 +1,6 @@
 //! A PostgreSQL server of the test's own, from Debian's package, in a directory that is removed with it.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
 
 use crate::process::Process;
+use crate::tomcat::free_port;
 
 const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -70,10 +70,7 @@ impl Postgres {
         let mut made = command(&programs.join("initdb"))?;
         made.args(["--no-sync", "-A", "trust", "-U", "ringtribe", "-D"]).arg(&data);
         run(made)?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|listener| listener.local_addr())
-            .map_err(|error| error.to_string())?
-            .port();
+        let port = free_port()?;
         let mut server = command(Path::new("/bin/sh"))?;
         server.args(["-c", "exec \"$0\" \"$@\" 2>&1"]).arg(programs.join("postgres"));
         server.arg("-D").arg(&data).arg("-k").arg(&directory);

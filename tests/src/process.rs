@@ -19,6 +19,31 @@ pub fn monotonic_micros() -> u64 {
     u64::try_from(Duration::from(now).as_micros()).unwrap_or(u64::MAX)
 }
 
+/// How long something may take that is looked at again and again, since nobody tells of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// It has to happen within this.
+    pub within: Duration,
+    /// How long after a look the next one is.
+    pub pause: Duration,
+}
+
+impl Patience {
+    /// Waits until it has happened; returns how long that took.
+    ///
+    /// # Panics
+    /// It did not happen in time.
+    pub fn until(&self, what: &str, mut happened: impl FnMut() -> bool) -> Duration {
+        let begun = Instant::now();
+        while !happened() {
+            let within = self.within;
+            assert!(begun.elapsed() < within, "{what} did not happen within {within:?}");
+            std::thread::park_timeout(self.pause);
+        }
+        begun.elapsed()
+    }
+}
+
 /// A running program whose standard output is read line by line.
 #[derive(Debug)]
 pub struct Process {

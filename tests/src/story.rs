@@ -1,12 +1,14 @@
 //! The story every node must live.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::build::{Flavour, Line};
 use crate::http::Browser;
+use crate::process::Patience;
 use crate::tomcat::{Setup, Tomcat, free_mcast_port};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const PATIENCE: Patience =
+    Patience { within: Duration::from_secs(30), pause: Duration::from_millis(20) };
 
 fn set(node: &Tomcat, browser: &mut Browser, value: &str) {
     let answer = node.ask(browser, &format!("/set?k=x&v={value}")).expect("an answer");
@@ -16,14 +18,6 @@ fn set(node: &Tomcat, browser: &mut Browser, value: &str) {
 fn value(node: &Tomcat, browser: &mut Browser) -> Option<String> {
     let answer = node.ask(browser, "/get?k=x").expect("an answer");
     (answer.status == 200).then_some(answer.body)
-}
-
-fn await_true(what: &str, mut happened: impl FnMut() -> bool) {
-    let until = Instant::now() + WITHIN;
-    while !happened() {
-        assert!(Instant::now() < until, "{what} did not happen within {WITHIN:?}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
 }
 
 fn has_ended(node: &Tomcat, id: &str) -> bool {
@@ -54,7 +48,7 @@ impl Cast {
         let mut said = value(node, &mut browser.clone());
         // Stock's map answers a request that comes in the moment of a member's end with nothing.
         if !self.waits || self.one_copy {
-            await_true(step, || {
+            PATIENCE.until(step, || {
                 said = value(node, &mut browser.clone());
                 said.as_deref() == expected
             });
@@ -65,7 +59,7 @@ impl Cast {
     fn await_end(&self, step: &str, node: &Tomcat, browser: &Browser) {
         let id = browser.session().expect("a session");
         if !self.one_copy {
-            await_true(step, || has_ended(node, id));
+            PATIENCE.until(step, || has_ended(node, id));
         }
     }
 }
@@ -134,7 +128,7 @@ pub fn play(cast: &Cast) {
     // 9: nobody touches S2; it ends on A, which served it last, and on B.
     if cast.one_copy {
         // Whoever asks is its next keeper: it must be left alone for longer than it may live.
-        await_true("step 9: S2 ends", || {
+        PATIENCE.until("step 9: S2 ends", || {
             std::thread::park_timeout(Duration::from_secs(3));
             value(&a, &mut s2.clone()).is_none()
         });

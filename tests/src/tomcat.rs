@@ -93,7 +93,21 @@ pub fn free_mcast_port() -> u16 {
     socket.local_addr().expect("bound").port()
 }
 
-fn free_port() -> Result<u16, String> {
+/// The one element of a node on loopback, with more attributes, and with what stands inside it.
+#[must_use]
+pub fn one_element(attributes: &str, inside: &str) -> String {
+    format!(
+        "<Cluster className=\"org.ringtribe.tomcat.RingtribeCluster\" mcastAddr=\"228.0.0.4\" \
+         mcastPort=\"@MCAST_PORT@\" mcastBindAddr=\"127.0.0.1\" tcpListenAddress=\"127.0.0.1\" \
+         tcpListenPort=\"@TCP_PORT@\" {attributes}>{inside}</Cluster>"
+    )
+}
+
+/// A TCP port of loopback that nobody uses now.
+///
+/// # Errors
+/// There is none.
+pub fn free_port() -> Result<u16, String> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
     listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())

@@ -1,14 +1,16 @@
 //! Ways to keep sessions that are not the cluster's, in other applications of its Host: they work as
 //! without it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringtribe_tests::build::{Flavour::Ringtribe, root, run_directory};
 use ringtribe_tests::http::Browser;
 use ringtribe_tests::postgres::Postgres;
-use ringtribe_tests::tomcat::{Setup, Tomcat, free_mcast_port};
+use ringtribe_tests::process::Patience;
+use ringtribe_tests::tomcat::{Setup, Tomcat, free_mcast_port, one_element};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const PATIENCE: Patience =
+    Patience { within: Duration::from_secs(30), pause: Duration::from_millis(50) };
 
 const TABLE: &str = "create table tomcat_sessions (session_id varchar(100) primary key, \
     app_name varchar(255), valid_session char(1), max_inactive int, last_access bigint, \
@@ -47,9 +49,6 @@ fn data_source_store(port: u16) -> String {
 fn setup(name: &str, mcast_port: u16, applications: &Applications) -> Setup {
     let web = std::fs::read_to_string(root().join("tests/testdata/web.xml")).expect("the web.xml");
     let plain = web.replace("<distributable/>", "");
-    let cluster = "<Cluster className=\"org.ringtribe.tomcat.RingtribeCluster\" \
-        mcastAddr=\"228.0.0.4\" mcastPort=\"@MCAST_PORT@\" mcastBindAddr=\"127.0.0.1\" \
-        tcpListenAddress=\"127.0.0.1\" tcpListenPort=\"@TCP_PORT@\"/>";
     let mut files = Vec::new();
     for (application, context) in applications {
         let of = |file: &str| format!("../webapps/{application}/{file}");
@@ -57,7 +56,7 @@ fn setup(name: &str, mcast_port: u16, applications: &Applications) -> Setup {
         files.push((of("META-INF/context.xml"), format!("<Context>{context}</Context>")));
     }
     Setup {
-        cluster: Some(cluster.to_owned()),
+        cluster: Some(one_element("", "")),
         properties: vec![("org.ringtribe.test.naming".into(), "true".into())],
         files,
         ..Setup::new(name, Ringtribe, mcast_port)
@@ -99,11 +98,7 @@ fn persistent_managers_beside_the_cluster_work_as_without_it() {
             }
             _ => directory.join(format!("{id}.session")).exists(),
         };
-        let until = Instant::now() + WITHIN;
-        while !is_stored() {
-            assert!(Instant::now() < until, "{application}: not stored within {WITHIN:?}");
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
+        PATIENCE.until(&format!("{application}: its session stored"), is_stored);
         stored.push((*application, browser));
     }
     // What only A knew is in the store by now, and what the cluster copies is at B.

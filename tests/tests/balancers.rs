@@ -22,20 +22,14 @@ use ringtribe_tests::balancer::{Balancer, Kind, Node, steady_port};
 use ringtribe_tests::build::{self, Flavour::Ringtribe};
 use ringtribe_tests::clients::{Clients, Seen};
 use ringtribe_tests::http::Browser;
+use ringtribe_tests::process::Patience;
 use ringtribe_tests::tomcat::{Setup, Tomcat, free_mcast_port};
 
-const WITHIN: Duration = Duration::from_secs(60);
+const PATIENCE: Patience =
+    Patience { within: Duration::from_secs(60), pause: Duration::from_millis(20) };
 const ROUTES: [&str; 2] = ["node-a", "node-b"];
 const SECRET: &str = "5ec2e75ec2e75ec2e7";
 const BEAN: &str = "Catalina:type=Cluster,host=localhost";
-
-fn await_true(what: &str, mut happened: impl FnMut() -> bool) {
-    let until = Instant::now() + WITHIN;
-    while !happened() {
-        assert!(Instant::now() < until, "{what} did not happen within {WITHIN:?}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-}
 
 /// Two Tomcats with the server.xml of docs/balancers.
 struct Pair {
@@ -124,12 +118,12 @@ impl Front {
                 .expect("it starts");
         for node in ROUTES {
             let what = format!("{} gives to {node}", kind.word());
-            await_true(&what, || balancer.gives_to(node));
+            PATIENCE.until(&what, || balancer.gives_to(node));
         }
         let outside = Browser::default().get(balancer.address(), "/ringtribe-ready");
         assert_eq!(outside.expect("an answer").status, 404, "the check is nobody's business");
         let clients = Clients::start(balancer.address(), count, pause);
-        await_true("each client has answers", || clients.fewest_answers() > 2);
+        PATIENCE.until("each client has answers", || clients.fewest_answers() > 2);
         Self { clients, balancer, count, of_kills: Seen::default(), of_drains: Seen::default() }
     }
 
@@ -193,13 +187,13 @@ fn live(kinds: &[Kind], clients_count: usize, pause: Duration, events: &[Event])
             }
         }
         for front in &fronts {
-            await_true(&format!("{}: all go to {other}, {event:?}", front.name()), || {
+            PATIENCE.until(&format!("{}: all go to {other}, {event:?}", front.name()), || {
                 front.clients.routed_count(other) == front.count
             });
         }
         let moved = begun.elapsed();
         if *event == Event::Drain {
-            await_true(&format!("{gone} may be stopped"), || {
+            PATIENCE.until(&format!("{gone} may be stopped"), || {
                 pair.managed(gone_index, "get=safeToStop") == "true"
             });
             pair.take(gone_index).stop().expect("it stops");
@@ -209,7 +203,7 @@ fn live(kinds: &[Kind], clients_count: usize, pause: Duration, events: &[Event])
             if *event == Event::Drain {
                 front.balancer.put_back(gone_index).expect("it is put back");
             }
-            await_true(&format!("{} gives to {gone} again", front.name()), || {
+            PATIENCE.until(&format!("{} gives to {gone} again", front.name()), || {
                 front.balancer.gives_to(gone)
             });
         }
@@ -278,7 +272,7 @@ fn agreements_count(pair: &Pair, rounds_count: usize, keys: [&str; 2]) -> usize 
     assert_eq!(made.status, 200);
     let is_known =
         || session.clone().get(b, "/app/s/get?k=made").is_ok_and(|got| got.status == 200);
-    await_true("the session is at the other node", is_known);
+    PATIENCE.until("the session is at the other node", is_known);
     let agrees = |round: &usize| {
         std::thread::scope(|scope| {
             for (node, key) in [a, b].into_iter().zip(keys) {
@@ -347,10 +341,10 @@ fn without_stickiness(
             .get(balancer.address(), "/app/s/get?k=n")
             .is_ok_and(|answer| answer.status == 404)
     };
-    await_true("both are in service", || (0..2).all(|_| answers()));
+    PATIENCE.until("both are in service", || (0..2).all(|_| answers()));
     // No pause: what was written is read at once.
     let clients = Clients::start(balancer.address(), 4, Duration::ZERO);
-    await_true("answers", || clients.fewest_answers() > answers_count);
+    PATIENCE.until("answers", || clients.fewest_answers() > answers_count);
     let served = [0, 1].map(|index| requests_count(&pair, index));
     assert!(served.iter().all(|count| *count > answers_count), "both serve: {served:?}");
     let mut steady = Seen::default();
@@ -360,10 +354,10 @@ fn without_stickiness(
     let same = agreements_count(&pair, rounds_count, ["both", "both"]);
 
     let clients = Clients::start(balancer.address(), 4, Duration::ZERO);
-    await_true("answers", || clients.fewest_answers() > 10);
+    PATIENCE.until("answers", || clients.fewest_answers() > 10);
     pair.take(0).kill().expect("it runs");
     let at_the_kill = clients.take();
-    await_true("answers after it", || clients.fewest_answers() > 10);
+    PATIENCE.until("answers after it", || clients.fewest_answers() > 10);
     let mut killed = Seen::default();
     at_the_kill.iter().chain(&clients.take()).for_each(|client| killed.add(client));
     let row = format!(

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use ringtribe_tests::build::Flavour::Ringtribe;
 use ringtribe_tests::http::Browser;
 use ringtribe_tests::netns::{Network, NetworkError};
+use ringtribe_tests::process::Patience;
 use ringtribe_tests::tomcat::{Setup, Tomcat};
 
-const WITHIN: Duration = Duration::from_secs(30);
+const PATIENCE: Patience =
+    Patience { within: Duration::from_secs(30), pause: Duration::from_millis(20) };
 /// The clock of a change has milliseconds: two that are so far apart are not at the same time.
 const CLOCK: Duration = Duration::from_millis(5);
 const MCAST_PORT: u16 = 45_564;
@@ -60,15 +62,6 @@ fn of_manager(node: &Tomcat, attribute: &str) -> usize {
     text.parse().expect("a number")
 }
 
-fn await_true(what: &str, mut happened: impl FnMut() -> bool) -> Duration {
-    let begin = Instant::now();
-    while !happened() {
-        assert!(begin.elapsed() < WITHIN, "{what} did not happen within {WITHIN:?}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    begin.elapsed()
-}
-
 /// Waits so long. (Whoever asked before may have left a token, with which a thread parks for no time at all.)
 fn pass(time: Duration) {
     let begin = Instant::now();
@@ -95,7 +88,7 @@ fn what_both_sides_of_a_cut_wrote_is_one_state_after_it() {
     for browser in &mut sessions {
         set(&a, browser, "before");
     }
-    await_true("all are on both", || {
+    PATIENCE.until("all are on both", || {
         copies(&a).len() == sessions_count && copies(&a) == copies(&b)
     });
     let mut ended = Vec::new();
@@ -103,7 +96,7 @@ fn what_both_sides_of_a_cut_wrote_is_one_state_after_it() {
     for round in 0..rounds_count {
         network.set_link(1, false).expect("it is cut");
         for node in [&a, &b] {
-            await_true("the other one is gone", || {
+            PATIENCE.until("the other one is gone", || {
                 node.log().expect("a log").matches(" has gone: ").count() > round
             });
         }
@@ -124,7 +117,7 @@ fn what_both_sides_of_a_cut_wrote_is_one_state_after_it() {
         assert_ne!(copies(&a), copies(&b), "they are cut off");
 
         network.set_link(1, true).expect("it is healed");
-        let took = await_true("one state on both", || copies(&a) == copies(&b));
+        let took = PATIENCE.until("one state on both", || copies(&a) == copies(&b));
         longest = longest.max(took);
         println!("round {round}: one state {} ms after the link was back", took.as_millis());
         let state = copies(&a);
@@ -138,7 +131,7 @@ fn what_both_sides_of_a_cut_wrote_is_one_state_after_it() {
             assert!(!state.contains_key(id), "one that ended is back");
         }
         for node in [&a, &b] {
-            await_true("it is told", || of_manager(node, "reconciliations") > round);
+            PATIENCE.until("it is told", || of_manager(node, "reconciliations") > round);
             assert_eq!(of_manager(node, "reconcileConflicts"), CONFLICTS_COUNT * (round + 1));
         }
         // From now on each change is copied as it is made.

@@ -5,7 +5,7 @@
 use ringtribe_tests::build::Flavour::Ringtribe;
 use ringtribe_tests::build::Line;
 use ringtribe_tests::story::{Cast, play};
-use ringtribe_tests::tomcat::{Setup, free_mcast_port};
+use ringtribe_tests::tomcat::{Setup, free_mcast_port, one_element};
 
 const LINES: [Line; 3] = [Line::V9_0, Line::V10_1, Line::V11_0];
 /// The modes, and whether a request waits for the other nodes there.
@@ -14,23 +14,16 @@ const MODES: [(&str, bool); 4] =
 const MANAGERS: [&str; 2] =
     ["org.ringtribe.tomcat.RingtribeDeltaManager", "org.apache.catalina.ha.session.BackupManager"];
 
-/// The one element. Without JvmRouteBinderValve, which would change the id of a session whenever
-/// another node is asked.
-fn element(mode: &str, manager: &str) -> String {
-    format!(
-        "<Cluster className=\"org.ringtribe.tomcat.RingtribeCluster\" mcastAddr=\"228.0.0.4\" \
-         mcastPort=\"@MCAST_PORT@\" mcastBindAddr=\"127.0.0.1\" tcpListenAddress=\"127.0.0.1\" \
-         tcpListenPort=\"@TCP_PORT@\" replicationMode=\"{mode}\" managerClassName=\"{manager}\">\
-         <Valve className=\"org.ringtribe.tomcat.RingtribeReplicationValve\"/></Cluster>"
-    )
-}
+/// Without JvmRouteBinderValve, which would change the id of a session whenever another node is asked.
+const VALVE: &str = "<Valve className=\"org.ringtribe.tomcat.RingtribeReplicationValve\"/>";
 
 fn cell(line: Line, (mode, waits): (&str, bool), manager: &str) {
     println!("{line:?}, {mode}, {manager}");
     let mcast_port = free_mcast_port();
+    let words = format!("replicationMode=\"{mode}\" managerClassName=\"{manager}\"");
     let setup = |name: &str| Setup {
         line,
-        cluster: Some(element(mode, manager)),
+        cluster: Some(one_element(&words, VALVE)),
         ..Setup::new(name, Ringtribe, mcast_port)
     };
     play(&Cast {

@@ -6,18 +6,11 @@ use std::time::{Duration, Instant};
 
 use ringtribe_tests::build::{self, Flavour::Ringtribe, Line};
 use ringtribe_tests::http::Browser;
-use ringtribe_tests::tomcat::{Setup, Tomcat, free_mcast_port};
+use ringtribe_tests::tomcat::{Setup, Tomcat, free_mcast_port, one_element};
 
 const WITHIN: Duration = Duration::from_secs(30);
 const AT_ONCE_COUNT: usize = 8;
 const ROUNDS_COUNT: usize = 25;
-
-const WORDS: &str = "mcastAddr=\"228.0.0.4\" mcastPort=\"@MCAST_PORT@\" mcastBindAddr=\"127.0.0.1\" \
-    tcpListenAddress=\"127.0.0.1\" tcpListenPort=\"@TCP_PORT@\"";
-
-fn one_line(attributes: &str) -> String {
-    format!("<Cluster className=\"org.ringtribe.tomcat.RingtribeCluster\" {attributes}/>")
-}
 
 fn setup(name: &str, mcast_port: u16, cluster: String) -> Setup {
     Setup { cluster: Some(cluster), ..Setup::new(name, Ringtribe, mcast_port) }
@@ -72,9 +65,8 @@ fn differences_count(here: &Tomcat, there: &Tomcat, session: &Browser) -> usize 
 #[test]
 fn the_one_element_and_a_file_of_2007_and_a_node_without_the_library_are_one_cluster() {
     let mcast_port = free_mcast_port();
-    let flat =
-        format!("{WORDS} useDirtyFlag=\"false\" replicationMode=\"pooled\" waitForAck=\"true\"");
-    let a = Tomcat::start(&setup("node-a", mcast_port, one_line(&flat))).expect("A starts");
+    let flat = "useDirtyFlag=\"false\" replicationMode=\"pooled\" waitForAck=\"true\"";
+    let a = Tomcat::start(&setup("node-a", mcast_port, one_element(flat, ""))).expect("A starts");
     let mut browser = Browser::default();
     assert_eq!(ask(&a, &mut browser, "/set?k=x&v=early"), "200 early");
 
@@ -86,7 +78,9 @@ fn the_one_element_and_a_file_of_2007_and_a_node_without_the_library_are_one_clu
         .replace("46002", "@MCAST_PORT@")
         .replace("192.168.1.109", "127.0.0.1")
         .replace("4002", "@TCP_PORT@");
-    let mut of_2007 = setup("node-b", mcast_port, one_line("config=\"conf/cluster-5.5.xml\""));
+    let element = "<Cluster className=\"org.ringtribe.tomcat.RingtribeCluster\" \
+        config=\"conf/cluster-5.5.xml\"/>";
+    let mut of_2007 = setup("node-b", mcast_port, element.to_owned());
     of_2007.files = vec![("cluster-5.5.xml".into(), seed)];
     let b = Tomcat::start(&of_2007).expect("B starts");
     assert_eq!(ask(&b, &mut browser.clone(), "/get?k=x"), "200 early");
@@ -104,7 +98,7 @@ fn the_one_element_and_a_file_of_2007_and_a_node_without_the_library_are_one_clu
     assert_eq!(differences_count(&a, &b, &browser), 0, "of {ROUNDS_COUNT} rounds");
 
     // Without the library: stock parts, and one line that says why.
-    let mut without = setup("node-c", mcast_port, one_line(WORDS));
+    let mut without = setup("node-c", mcast_port, one_element("", ""));
     without.properties =
         vec![("org.ringtribe.native.path".into(), "/nowhere/libringtribe.so".into())];
     let c = Tomcat::start(&without).expect("C starts");
@@ -119,7 +113,7 @@ fn the_one_element_and_a_file_of_2007_and_a_node_without_the_library_are_one_clu
     c.stop().expect("C stops");
     assert_eq!(ask(&a, &mut browser, "/set?k=x&v=again"), "200 again");
     assert_eq!(managed(&a, "get=safeToStop"), "200 true");
-    without.cluster = Some(one_line(&format!("{WORDS} nativeRequired=\"true\"")));
+    without.cluster = Some(one_element("nativeRequired=\"true\"", ""));
     let log = Tomcat::refused(&without).expect("C does not start");
     assert!(
         log.contains("nativeRequired=\"true\" and the native library cannot be loaded"),
@@ -131,9 +125,9 @@ fn the_one_element_and_a_file_of_2007_and_a_node_without_the_library_are_one_clu
 fn updates_that_are_queued_keep_their_order_too() {
     let mcast_port = free_mcast_port();
     // No JvmRouteBinderValve, which would change the id whenever the other node is asked.
-    let valve = "<Valve className=\"org.ringtribe.tomcat.RingtribeReplicationValve\"/></Cluster>";
-    let words = format!("{WORDS} replicationMode=\"fastasyncqueue\" readyPath=\"/ready\"");
-    let queued = one_line(&words).replace("/>", ">") + valve;
+    let valve = "<Valve className=\"org.ringtribe.tomcat.RingtribeReplicationValve\"/>";
+    let words = "replicationMode=\"fastasyncqueue\" readyPath=\"/ready\"";
+    let queued = one_element(words, valve);
     let start = |name: &str| {
         let mut setup = setup(name, mcast_port, queued.clone());
         setup.line = Line::V11_0;

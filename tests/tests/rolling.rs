@@ -2,29 +2,20 @@
 //! from one line of Tomcat to the next; docs/migrate.md.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringtribe_tests::balancer::{Balancer, Kind, Node, steady_port};
 use ringtribe_tests::build::Flavour::{self, Ringtribe, Stock};
 use ringtribe_tests::build::{self, Line};
 use ringtribe_tests::clients::{Clients, Seen};
 use ringtribe_tests::http::Browser;
-use ringtribe_tests::tomcat::{Setup, Tomcat, free_mcast_port};
+use ringtribe_tests::process::Patience;
+use ringtribe_tests::tomcat::{Setup, Tomcat, free_mcast_port, one_element};
 
-const WITHIN: Duration = Duration::from_secs(60);
+const PATIENCE: Patience =
+    Patience { within: Duration::from_secs(60), pause: Duration::from_millis(20) };
 const ROUTES: [&str; 2] = ["node-a", "node-b"];
 const CLIENTS_COUNT: usize = 20;
-const ONE_LINE: &str = "<Cluster className=\"org.ringtribe.tomcat.RingtribeCluster\" \
-    mcastAddr=\"228.0.0.4\" mcastPort=\"@MCAST_PORT@\" mcastBindAddr=\"127.0.0.1\" \
-    tcpListenAddress=\"127.0.0.1\" tcpListenPort=\"@TCP_PORT@\"/>";
-
-fn await_true(what: &str, mut happened: impl FnMut() -> bool) {
-    let until = Instant::now() + WITHIN;
-    while !happened() {
-        assert!(Instant::now() < until, "{what} did not happen within {WITHIN:?}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-}
 
 /// What a node is, and what it becomes.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +38,7 @@ fn setup(form: Form, line: Line, node: &Node, mcast_port: u16) -> Setup {
         line,
         // As docs/balancers says.
         server: Some(server.replace(connector, &format!("{connector} bindOnInit=\"false\""))),
-        cluster: matches!(form, Form::OneLine).then(|| ONE_LINE.to_owned()),
+        cluster: matches!(form, Form::OneLine).then(|| one_element("", "")),
         http_port: Some(node.http_port),
         ..Setup::new(node.route, flavour, mcast_port)
     }
@@ -72,18 +63,19 @@ fn roll(first: [(Form, Line); 2], steps: &[(usize, Form, Line)]) {
     });
     let balancer = balancer.expect("it starts");
     for node in ROUTES {
-        await_true(&format!("{node} is in service"), || balancer.gives_to(node));
+        PATIENCE.until(&format!("{node} is in service"), || balancer.gives_to(node));
     }
     let clients = Clients::start(balancer.address(), CLIENTS_COUNT, Duration::from_millis(100));
-    await_true("each client has answers", || clients.fewest_answers() > 2);
+    PATIENCE.until("each client has answers", || clients.fewest_answers() > 2);
     for (index, form, line) in steps {
         let (gone, other) = (ROUTES[*index], ROUTES[1 - *index]);
         balancer.maintain(*index, false).expect("HAProxy takes it out");
-        await_true(&format!("all go to {other}"), || clients.routed_count(other) == CLIENTS_COUNT);
+        PATIENCE
+            .until(&format!("all go to {other}"), || clients.routed_count(other) == CLIENTS_COUNT);
         tomcats[*index].take().expect("it runs").stop().expect("it stops");
         tomcats[*index] = Some(start(*index, *form, *line));
         balancer.maintain(*index, true).expect("HAProxy puts it back");
-        await_true(&format!("{gone} is in service"), || balancer.gives_to(gone));
+        PATIENCE.until(&format!("{gone} is in service"), || balancer.gives_to(gone));
         let mut sum = Seen::default();
         clients.take().iter().for_each(|client| sum.add(client));
         println!(

@@ -68,7 +68,7 @@ pub(super) struct State {
     pub(super) withheld: VecDeque<Item>,
     /// Those streams, and until when.
     pub(super) withheld_until: BTreeMap<u64, Instant>,
-    /// Streams that never go on and had something left when the last of them was forgotten.
+    /// Streams that never go on: the last one, and those that had something left when it was forgotten.
     pub(super) forgotten: BTreeSet<u64>,
     pub(super) replies: VecDeque<Item>,
     pub(super) events: VecDeque<Event>,

@@ -149,14 +149,13 @@ impl DeliveryQueue {
     /// A stream is forgotten: it never goes on. What its sender reported as failed is taken out, and
     /// returned by count; the rest is delivered, and no standstill withholds it any more.
     pub fn forget_stream(&self, outcomes: &Arc<StreamOutcomes>, said: u64) -> u64 {
-        let failed_count = self.end_epoch(outcomes, said);
-        let mut state = self.state();
-        let streams = state.streams();
-        state.forgotten.insert(outcomes.stream());
-        state.forgotten.retain(|stream| streams.contains(stream));
-        // A standstill may have been noticed since.
-        self.release(&mut state, outcomes.stream());
-        failed_count
+        {
+            let mut state = self.state();
+            let streams = state.streams();
+            state.forgotten.retain(|stream| streams.contains(stream));
+            state.forgotten.insert(outcomes.stream());
+        }
+        self.end_epoch(outcomes, said)
     }
 
     /// A stream goes on in the same epoch: nothing of it was reported as failed.

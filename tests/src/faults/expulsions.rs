@@ -187,6 +187,7 @@ fn look(plan: Plan, cluster: &mut Cluster, report: &mut Report) -> Result<(), St
     let answers = cluster.ask_all("changes")?;
     report.expelled.clear();
     report.excused.clear();
+    let silences = silences(&report.pauses, 1_000 * plan.frequency_ms);
     for (observer, changes) in answers.iter().enumerate() {
         for change in changes.split(' ').filter(|change| change.starts_with("gone,")) {
             let words: Vec<&str> = change.split(',').collect();
@@ -196,7 +197,6 @@ fn look(plan: Plan, cluster: &mut Cluster, report: &mut Report) -> Result<(), St
                 pause.from <= at && at <= pause.until + 1_000 * (plan.drop_ms + 1_500)
             };
             let pauses: Vec<Pause> = report.pauses.iter().filter(near).copied().collect();
-            let silences = silences(&report.pauses, 1_000 * plan.frequency_ms);
             let is_long = |pause: &Pause| {
                 near(&pause)
                     && Network::address(pause.host).to_string() == words[1]
