@@ -181,6 +181,7 @@ impl SendStream {
         else {
             return;
         };
+        self.ungranted_since = None;
         let key = Key::to_wire(queued.message.manner.key);
         // The member counts the bytes of what it takes.
         self.end -= (native::DATA_BYTES + *to) as u64 - GAP_BYTES;
@@ -238,6 +239,9 @@ impl SendStream {
     }
 
     fn raise_credit(&mut self, credit: u64) {
+        if credit > self.credit {
+            self.ungranted_since = None;
+        }
         self.credit = self.credit.max(credit);
         // The credit that a gap frame took comes back with its acknowledgement: that is no progress.
         if self.room() > self.starved_room {

@@ -9,8 +9,10 @@ impl SendStream {
             State::BackOff { until } | State::Greeting { until, .. } => Some(until),
             _ => None,
         };
-        let stalled = self.starved_since.map(|since| since.plus_ms(shared.bounds.ack_timeout_ms));
-        [state, stalled, self.next_expiry, self.next_echo].into_iter().flatten().min()
+        let after =
+            |since: Option<Instant>| since.map(|since| since.plus_ms(shared.bounds.ack_timeout_ms));
+        let (stalled, ungranted) = (after(self.starved_since), after(self.ungranted_since));
+        [state, stalled, ungranted, self.next_expiry, self.next_echo].into_iter().flatten().min()
     }
 
     /// Acts on what is due.
@@ -26,6 +28,16 @@ impl SendStream {
         if self.starved_since.is_some_and(|since| since.plus_ms(ack_timeout_ms) <= now) {
             self.starved_since = Some(now);
             if !planted!(shared, StallUnnoticed) {
+                io.report(self.entry.id, Evidence::Ended(Status::Stalled));
+            }
+        }
+        if self.ungranted_since.is_some_and(|since| since.plus_ms(ack_timeout_ms) <= now) {
+            self.ungranted_since = Some(now);
+            // Others may have their turn before this stream: it stands still only if nothing there
+            // has ended for as long.
+            let stands_still =
+                u64::from(self.entry.vitals().oldest_unfinished_ms) >= ack_timeout_ms;
+            if stands_still && !planted!(shared, StallUnnoticed) {
                 io.report(self.entry.id, Evidence::Ended(Status::Stalled));
             }
         }

@@ -130,6 +130,9 @@ pub(crate) struct SendStream {
     starved_since: Option<Instant>,
     /// Credit that was left then.
     starved_room: u64,
+    /// Since when a large message waits for the member to make room for it, and nothing else was done
+    /// with there meanwhile.
+    ungranted_since: Option<Instant>,
     received: u64,
     applied: u64,
     /// Failed outcomes taken on this connection; `confirm_due`: not confirmed yet.
@@ -186,6 +189,7 @@ impl SendStream {
             granted: 0,
             starved_since: None,
             starved_room: 0,
+            ungranted_since: None,
             received: 0,
             applied: 0,
             failures_count: 0,
@@ -364,6 +368,7 @@ impl SendStream {
         self.control.clear();
         self.pieces.clear();
         self.next_echo = None;
+        self.ungranted_since = None;
         self.state = match self.back_off.after_loss(shared.bounds.ack_timeout_ms, io.now()) {
             Some(until) => State::BackOff { until },
             None => State::Idle,
@@ -388,6 +393,7 @@ impl SendStream {
                 missed_count += 1;
             }
         }
+        self.ungranted_since = None;
         if let Some(Chunked { queued, .. }) = self.chunked.take() {
             self.fail(queued, status, shared);
             missed_count += 1;

@@ -80,15 +80,20 @@ impl SendStream {
     pub(super) fn number_next(&mut self, shared: &Shared, now: Instant) -> bool {
         // Small messages slip between the pieces of a large one.
         let piece_first = self.sent.back().is_none_or(|last| !matches!(last, What::Chunk { .. }));
-        (piece_first && self.number_piece())
+        let is_one = (piece_first && self.number_piece())
             || self.number_message(shared, now)
-            || self.number_piece()
+            || self.number_piece();
+        if !is_one && self.chunked.is_some() {
+            self.ungranted_since.get_or_insert(now);
+        }
+        is_one
     }
 
     pub(super) fn number_piece(&mut self) -> bool {
         let Some(mut open) = self.chunked.take_if(|open| self.granted >= open.first) else {
             return false;
         };
+        self.ungranted_since = None;
         let whole_bytes = open.queued.message.body.length_bytes();
         let from = open.next;
         let to = whole_bytes.min(from + MAX_BODY_BYTES);
