@@ -67,6 +67,8 @@ fn what_was_found_stays_fixed() {
     // A lane paused for longer than ackTimeout before it connected again.
     holds(22_013);
     holds(33_069);
+    // A stream that waits for a grant had no stall clock.
+    holds(571_591);
     // No bug of the engine: what was addressed to a member dropped as stalled was taken for a loss.
     holds(437_581);
     // Streams overtook what had been given up in Tribes and waited for its listener still. And a late

@@ -381,7 +381,9 @@ impl ReceiveStream {
                 Ok(())
             }
             Frame::Echo(echo) => {
-                let oldest_ms = self.oldest_ms(sink.now);
+                // Of the whole node: a reply stream itself has little that could stand still.
+                let oldest_ms = sink.shared.oldest_unfinished_ms(sink.now);
+                let oldest_ms = u32::try_from(oldest_ms).unwrap_or(u32::MAX);
                 if self.control.len() < MAX_FRAME_BYTES {
                     let echo = Echo { oldest_ms, token: echo.token, ..Echo::default() };
                     self.control.extend(echo.encode(true));
