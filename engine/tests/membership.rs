@@ -175,6 +175,45 @@ fn who_lost_a_connection_and_still_accepts_is_looked_at_again_soon_and_not_for_e
 }
 
 #[test]
+fn a_look_that_is_swallowed_or_hung_up_on_is_followed_by_the_next() {
+    let mut bench = Bench::with_member();
+    let identity = Identity { host: vec![10, 0, 0, 1], port: 4001, unique_id: [1; 16] };
+    let timeout_ms = |bench: &Bench| {
+        bench.out.iter().find_map(|output| match output {
+            Output::Probe { timeout_ms, .. } => Some(*timeout_ms),
+            _ => None,
+        })
+    };
+    // A connection's first packet that a closing listener swallows comes again after 1 s only.
+    bench.give(Input::Evidence { identity: &identity, evidence: Evidence::ConnectionLost });
+    for expected_ms in [20, 40, 80] {
+        assert_eq!(timeout_ms(&bench), Some(expected_ms));
+        bench.answer(&ProbeResult::TimedOut);
+        bench.pass(0);
+    }
+    assert_eq!(timeout_ms(&bench), Some(900), "the last one waits");
+    bench.answer(&ProbeResult::TimedOut);
+    bench.pass(0);
+    assert_eq!((timeout_ms(&bench), bench.gone()), (None, vec![]), "it may still speak");
+    bench.give(Input::Evidence { identity: &identity, evidence: Evidence::ConnectionLost });
+    bench.answer(&ProbeResult::Unreachable);
+    bench.pass(15);
+    bench.answer(&ProbeResult::Refused);
+    assert_eq!(bench.gone(), [Status::Refused]);
+    // Who is silent for too long is judged by a probe that waits, however it lost its connection.
+    let mut bench = Bench::with_member();
+    bench.pass(DROP_MS - 21);
+    bench.answer(&ProbeResult::TimedOut);
+    bench.give(Input::Evidence { identity: &identity, evidence: Evidence::ConnectionLost });
+    bench.pass(21);
+    bench.answer(&ProbeResult::TimedOut);
+    bench.pass(0);
+    assert_eq!((timeout_ms(&bench), bench.gone()), (Some(900), vec![]));
+    bench.answer(&ProbeResult::TimedOut);
+    assert_eq!(bench.gone(), [Status::Cut]);
+}
+
+#[test]
 fn a_forged_goodbye_does_not_drop_a_member_and_a_real_one_does() {
     let mut bench = Bench::with_member();
     bench.hear(&packet(1, 4001, 200, SHUTDOWN_COMMAND, b""));

@@ -9,8 +9,9 @@ use super::{Identity, Known, Membership, Output, ProbeResult};
 use crate::ids::{BootId, Instant};
 use crate::status::Status;
 
-/// Longest wait for a probe (`TcpFailureDetector.connectTimeout`).
-const PROBE_TIMEOUT_MS: u64 = 1_000;
+/// Longest wait for a probe. `TcpFailureDetector.connectTimeout` is 1 s, and mcastDropTime + 1 s is what
+/// is promised: the rest is for timers and threads that are late.
+const PROBE_TIMEOUT_MS: u64 = 900;
 /// The same for static members: one that dies is noticed mcastDropTime + 1 s later, with the time
 /// that a stock member is given to say more than its acknowledgement.
 pub(super) const STATIC_PROBE_TIMEOUT_MS: u64 = 800;
@@ -23,6 +24,9 @@ const GOODBYE_PROBE_MS: u64 = 100;
 /// at again: after this, twice and four times as long.
 const SECOND_LOOK_MS: u64 = 15;
 pub(super) const SECOND_LOOKS_COUNT: u8 = 3;
+/// How long a look waits while others can follow: twice and four times as long as well. A listener that
+/// is being closed may swallow a connection's first packet, which the kernel sends again after 1 s.
+const LOOK_TIMEOUT_MS: u64 = 20;
 /// So many acknowledgements without a word of its incarnation mean that a stock node has taken a
 /// Ringtribe node's place. One may mean that the word came late.
 const SILENT_ANSWERS_COUNT: u8 = 2;
@@ -30,10 +34,22 @@ const SILENT_ANSWERS_COUNT: u8 = 2;
 /// What a probe in flight is for.
 #[derive(Debug)]
 pub(super) enum Target {
-    /// Somebody known; whether the frame has to be acknowledged.
-    Known { identity: Identity, acked: bool },
+    /// Somebody known; whether the frame has to be acknowledged, and whether this is a look that is
+    /// over soon since others follow.
+    Known { identity: Identity, acked: bool, is_look: bool },
     /// A static member that is not known yet.
     Endpoint(std::net::SocketAddr),
+}
+
+impl Known {
+    /// The next look at a member that lost a connection, if any is left.
+    fn look_again(&mut self, now: Instant) {
+        if self.second_looks_count > 0 {
+            let pause_ms = SECOND_LOOK_MS << (SECOND_LOOKS_COUNT - self.second_looks_count);
+            self.second_looks_count -= 1;
+            self.next_probe = Some(now.plus_ms(pause_ms));
+        }
+    }
 }
 
 impl Membership {
@@ -58,8 +74,19 @@ impl Membership {
         }
         known.probe = Some(self.next_probe);
         known.next_probe = None;
-        let target = Target::Known { identity: identity.clone(), acked };
-        let timeout_ms = if is_static { STATIC_PROBE_TIMEOUT_MS } else { PROBE_TIMEOUT_MS };
+        // Silence is judged by a probe that waits long enough.
+        let is_look = !is_static
+            && known.leaving.is_none()
+            && known.second_looks_count > 0
+            && now.ms_since(known.last_sign()) < self.drop_time_ms;
+        let target = Target::Known { identity: identity.clone(), acked, is_look };
+        let timeout_ms = if is_look {
+            LOOK_TIMEOUT_MS << (SECOND_LOOKS_COUNT - known.second_looks_count)
+        } else if is_static {
+            STATIC_PROBE_TIMEOUT_MS
+        } else {
+            PROBE_TIMEOUT_MS
+        };
         self.send_probe(target, address, acked, timeout_ms, now, out);
     }
 
@@ -92,7 +119,7 @@ impl Membership {
         known.probe = Some(self.next_probe);
         // It ends when a probe would that began at mcastDropTime.
         let left_ms = self.drop_time_ms.saturating_sub(now.ms_since(known.last_sign()));
-        let target = Target::Known { identity: identity.clone(), acked: true };
+        let target = Target::Known { identity: identity.clone(), acked: true, is_look: false };
         self.send_probe(target, address, true, left_ms + PROBE_TIMEOUT_MS, now, out);
     }
 
@@ -141,10 +168,15 @@ impl Membership {
         match self.probes.remove(&probe) {
             None => {}
             Some(Target::Endpoint(address)) => self.endpoint_probed(address, result, now, out),
-            Some(Target::Known { identity, acked }) => {
+            Some(Target::Known { identity, acked, is_look }) => {
                 let Some(known) = self.known.get_mut(&identity) else { return };
                 known.probe = None;
                 if known.is_member {
+                    if is_look && matches!(result, ProbeResult::TimedOut) {
+                        known.second_looks_count = known.second_looks_count.saturating_sub(1);
+                        known.next_probe = Some(now);
+                        return;
+                    }
                     self.member_probed(&identity, acked, result, now, out);
                 } else if let ProbeResult::Answered { extension } = result {
                     if acked && self.is_denied(&identity, extension.as_deref()) {
@@ -234,12 +266,7 @@ impl Membership {
                 known.suspect_since.get_or_insert(now);
                 known.next_probe = Some(now.plus_ms(drop_time_ms));
             }
-            ProbeResult::Answered { .. } if known.second_looks_count > 0 => {
-                let pause_ms = SECOND_LOOK_MS << (SECOND_LOOKS_COUNT - known.second_looks_count);
-                known.second_looks_count -= 1;
-                known.next_probe = Some(now.plus_ms(pause_ms));
-            }
-            ProbeResult::Answered { .. } => {}
+            ProbeResult::Answered { .. } => known.look_again(now),
             ProbeResult::Refused => {
                 let cause = if leaving { Status::Goodbye } else { Status::Refused };
                 self.gone(identity, cause, now, out);
@@ -257,8 +284,10 @@ impl Membership {
                 known.next_probe = Some(now.plus_ms(frequency_ms).min(last));
             }
             ProbeResult::TimedOut if is_static => known.next_probe = Some(now),
+            // One that accepts and hangs up: so what waits in a listener is treated that is closed.
+            ProbeResult::Unreachable => known.look_again(now),
             // It still speaks: a lost packet, or a full accept queue.
-            ProbeResult::Unreachable | ProbeResult::TimedOut => {}
+            ProbeResult::TimedOut => {}
         }
     }
 
