@@ -223,6 +223,7 @@ impl DeliveryQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::Buffer;
 
     const STILL_MS: u64 = 500;
 
