@@ -168,6 +168,14 @@ impl Tomcat {
         Ok(Self { process, address, base, log, namespace: setup.namespace.clone() })
     }
 
+    /// The next line of its standard output that starts with `prefix`, without it.
+    ///
+    /// # Errors
+    /// It has ended, or none came in time.
+    pub fn await_line(&self, prefix: &str, within: Duration) -> Result<String, String> {
+        self.process.await_line(prefix, within)
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
