@@ -3,6 +3,7 @@
 pub mod balancer;
 pub mod build;
 pub mod clients;
+pub mod debian;
 pub mod driven;
 pub mod faults;
 pub mod history;
