@@ -90,7 +90,8 @@ pub(crate) fn command(base: &Path, setup: &Setup, log: File) -> Command {
     let mut command = Command::new("/bin/sh");
     let properties = setup.properties.iter().map(|(name, value)| format!(" -D{name}={value}"));
     let properties: String = properties.collect();
-    let options = "-Xmx256m -XX:+UseSerialGC -Djava.net.preferIPv4Stack=true";
+    let options =
+        "-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.net.preferIPv4Stack=true";
     command
         .arg(START)
         .env_remove("JAVA_OPTS")
