@@ -59,7 +59,8 @@ impl Line {
         root().join("tests/java/target").join(self.word())
     }
 
-    fn peers(self) -> PathBuf {
+    /// The programs and servlets of the tests, built for it.
+    pub(crate) fn peers(self) -> PathBuf {
         self.directory().join("ringtribe-test-peers-0.1.0.jar")
     }
 }

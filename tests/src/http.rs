@@ -13,6 +13,19 @@ pub struct Answer {
     pub body: String,
 }
 
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'c> {
+    /// GET, POST ...
+    pub method: &'c str,
+    /// Path and query.
+    pub path: &'c str,
+    /// Media type of the body.
+    pub media: &'c str,
+    /// Body; an empty one is none.
+    pub body: &'c str,
+}
+
 /// A browser: it remembers its session cookie.
 #[derive(Clone, Debug, Default)]
 pub struct Browser {
@@ -25,18 +38,32 @@ impl Browser {
     /// # Errors
     /// No connection, or no whole answer in 10 s.
     pub fn get(&mut self, address: SocketAddr, path: &str) -> Result<Answer, String> {
-        self.try_get(address, path).map_err(|error| format!("GET {address}{path}: {error}"))
+        let call = Call { method: "GET", path, media: "", body: "" };
+        let answer = self.call(address, &call, Duration::from_secs(10));
+        answer.map_err(|error| format!("GET {address}{path}: {error}"))
     }
 
-    fn try_get(&mut self, address: SocketAddr, path: &str) -> std::io::Result<Answer> {
-        let within = Duration::from_secs(10);
+    /// Asks the server at `address`, on a connection of its own.
+    ///
+    /// # Errors
+    /// No connection, or for so long not a byte of the answer.
+    pub fn call(
+        &mut self,
+        address: SocketAddr,
+        call: &Call<'_>,
+        within: Duration,
+    ) -> std::io::Result<Answer> {
         let mut stream = TcpStream::connect_timeout(&address, within)?;
         stream.set_read_timeout(Some(within))?;
         stream.set_nodelay(true)?;
         let cookie = self.cookie.as_ref().map(|id| format!("Cookie: JSESSIONID={id}\r\n"));
+        let Call { method, path, media, body } = call;
+        let content = (!body.is_empty())
+            .then(|| format!("Content-Type: {media}\r\nContent-Length: {}\r\n", body.len()));
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\n{}Connection: close\r\n\r\n",
-            cookie.unwrap_or_default()
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{}{}Connection: close\r\n\r\n{body}",
+            cookie.unwrap_or_default(),
+            content.unwrap_or_default()
         );
         stream.write_all(request.as_bytes())?;
         let mut reader = BufReader::new(stream);

@@ -172,6 +172,19 @@ impl Network {
         command
     }
 
+    /// Gives a host another address, in a network of 256, in the place of its own.
+    ///
+    /// # Errors
+    /// `ip` refuses.
+    pub fn renumber(&self, host: usize, ip: Ipv4Addr) -> Result<(), NetworkError> {
+        let lines = [
+            "address flush dev eth0".into(),
+            format!("address add {ip}/24 dev eth0"),
+            "route add 224.0.0.0/4 dev eth0".into(),
+        ];
+        batch("ip", &["-n", &self.host(host)], &lines)
+    }
+
     /// Cuts the link of a host, or heals it.
     ///
     /// # Errors

@@ -5,11 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 
 use crate::build::{self, Flavour, Line};
+use crate::debian;
 use crate::http::{Answer, Browser};
 use crate::process::Process;
 
@@ -48,6 +49,8 @@ pub struct Setup {
     pub namespace: Option<String>,
     /// Where it answers HTTP, if that is to stay when it is started again.
     pub http_port: Option<u16>,
+    /// Whether it is Debian's package, with its server.xml and `cluster` in it.
+    pub is_debian: bool,
 }
 
 impl Setup {
@@ -69,6 +72,7 @@ impl Setup {
             files: Vec::new(),
             namespace: None,
             http_port: None,
+            is_debian: false,
         }
     }
 }
@@ -121,9 +125,27 @@ impl Tomcat {
     /// What could not be built, written or started; a Tomcat that failed names its log.
     pub fn start(setup: &Setup) -> Result<Self, String> {
         let tomcat = Self::spawn(setup)?;
-        let ready = tomcat.process.await_line("READY ", START_WITHIN);
+        let ready = if setup.is_debian {
+            tomcat.await_log(debian::STARTED)
+        } else {
+            tomcat.process.await_line("READY ", START_WITHIN).map(drop)
+        };
         ready.map_err(|error| format!("{error}; see {}", tomcat.base.display()))?;
         Ok(tomcat)
+    }
+
+    /// Waits for a line of the log of one that says nothing on its standard output.
+    fn await_log(&self, part: &str) -> Result<(), String> {
+        let until = Instant::now() + START_WITHIN;
+        while self.log_from(part).is_none() {
+            let ended = self.process.await_line("READY ", Duration::from_millis(50));
+            if let Err(error) = ended
+                && (error.contains("ended") || Instant::now() > until)
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// As [`Tomcat::start`] with a Tomcat that is to refuse to start; what it wrote into its log.
@@ -149,23 +171,22 @@ impl Tomcat {
         let start = STARTS.fetch_add(1, Ordering::Relaxed);
         let log = base.join(format!("log-{start}.txt"));
         let log_file = File::create(&log).map_err(|error| error.to_string())?;
-        let mut command = match &setup.namespace {
-            None => build::java_for(setup.line),
-            Some(name) => within(name, &build::java_for(setup.line)),
+        let command = if setup.is_debian {
+            debian::command(&base, setup, log_file)
+        } else {
+            embedded(&base, setup, log_file)
         };
-        command
-            .arg(format!("-Dcatalina.base={}", base.display()))
-            .arg(format!("-Dcatalina.home={}", base.display()))
-            .arg(format!(
-                "-Dorg.ringtribe.test.dropReplication={}",
-                setup.drop_replication && setup.flavour == Flavour::Ringtribe
-            ))
-            .args(setup.properties.iter().map(|(name, value)| format!("-D{name}={value}")))
-            .arg("org.ringtribe.test.TomcatMain")
-            .stderr(log_file);
         let process = Process::start(&setup.name, command)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, http_port));
         Ok(Self { process, address, base, log, namespace: setup.namespace.clone() })
+    }
+
+    /// The next line of its standard output that starts with `prefix`, without it.
+    ///
+    /// # Errors
+    /// It has ended, or none came in time.
+    pub fn await_line(&self, prefix: &str, within: Duration) -> Result<String, String> {
+        self.process.await_line(prefix, within)
     }
 
     /// Its process id.
@@ -237,6 +258,25 @@ impl Tomcat {
     }
 }
 
+/// A JVM with Maven's jars.
+fn embedded(base: &Path, setup: &Setup, log_file: File) -> Command {
+    let mut command = match &setup.namespace {
+        None => build::java_for(setup.line),
+        Some(name) => within(name, &build::java_for(setup.line)),
+    };
+    command
+        .arg(format!("-Dcatalina.base={}", base.display()))
+        .arg(format!("-Dcatalina.home={}", base.display()))
+        .arg(format!(
+            "-Dorg.ringtribe.test.dropReplication={}",
+            setup.drop_replication && setup.flavour == Flavour::Ringtribe
+        ))
+        .args(setup.properties.iter().map(|(name, value)| format!("-D{name}={value}")))
+        .arg("org.ringtribe.test.TomcatMain")
+        .stderr(log_file);
+    command
+}
+
 fn within(namespace: &str, program: &Command) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace]).arg(program.get_program());
@@ -279,13 +319,25 @@ fn write_base(base: &Path, setup: &Setup, http_port: u16) -> Result<(), String> 
     interceptors += &interceptor(&format!("{tribes}.MessageDispatchInterceptor"));
     interceptors += &interceptor(&format!("{tribes}.TcpFailureDetector"));
     let tcp_port = free_port()?.to_string();
+    let fill = |text: &str| {
+        let text = text.replace("@MCAST_PORT@", &setup.mcast_port.to_string());
+        text.replace("@TCP_PORT@", &tcp_port)
+    };
     for (name, text_of_it) in &setup.files {
-        let text_of_it = text_of_it
-            .replace("@MCAST_PORT@", &setup.mcast_port.to_string())
-            .replace("@TCP_PORT@", &tcp_port);
+        let text_of_it = fill(text_of_it);
         let file = base.join("conf").join(name);
         fs::create_dir_all(file.parent().unwrap_or(base)).map_err(text)?;
         fs::write(file, text_of_it).map_err(text)?;
+    }
+    let mut application = read("web.xml")?;
+    if setup.line == Line::V9_0 {
+        application = application
+            .replace("https://jakarta.ee/xml/ns/jakartaee", "http://xmlns.jcp.org/xml/ns/javaee")
+            .replace("version=\"6.0\"", "version=\"4.0\"");
+    }
+    fs::write(base.join("webapps/app/WEB-INF/web.xml"), application).map_err(text)?;
+    if setup.is_debian {
+        return debian::write_base(base, setup, http_port, fill);
     }
     let server = match &setup.server {
         Some(whole) => whole.clone(),
@@ -306,12 +358,5 @@ fn write_base(base: &Path, setup: &Setup, http_port: u16) -> Result<(), String> 
         // A Tomcat whose messages are dropped waits in vain for the state of the others.
         .replace("@STATE_TIMEOUT@", if setup.drop_replication { "3" } else { "60" })
         .replace("@INTERCEPTORS@", &interceptors);
-    fs::write(base.join("conf/server.xml"), server).map_err(text)?;
-    let mut application = read("web.xml")?;
-    if setup.line == Line::V9_0 {
-        application = application
-            .replace("https://jakarta.ee/xml/ns/jakartaee", "http://xmlns.jcp.org/xml/ns/javaee")
-            .replace("version=\"6.0\"", "version=\"4.0\"");
-    }
-    fs::write(base.join("webapps/app/WEB-INF/web.xml"), application).map_err(text)
+    fs::write(base.join("conf/server.xml"), server).map_err(text)
 }

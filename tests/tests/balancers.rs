@@ -15,86 +15,16 @@
 //! RINGTRIBE_BALANCERS=full cargo test -p ringtribe-tests --test balancers without -- --nocapture
 //! ```
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use ringtribe_tests::balancer::{Balancer, Kind, Node, steady_port};
-use ringtribe_tests::build::{self, Flavour::Ringtribe};
+use ringtribe_tests::balancer::{Balancer, Kind};
 use ringtribe_tests::clients::{Clients, Seen};
 use ringtribe_tests::http::Browser;
+use ringtribe_tests::pair::{Pair, ROUTES, SECRET};
 use ringtribe_tests::process::Patience;
-use ringtribe_tests::tomcat::{Setup, Tomcat, free_mcast_port};
 
 const PATIENCE: Patience =
     Patience { within: Duration::from_secs(60), pause: Duration::from_millis(20) };
-const ROUTES: [&str; 2] = ["node-a", "node-b"];
-const SECRET: &str = "5ec2e75ec2e75ec2e7";
-const BEAN: &str = "Catalina:type=Cluster,host=localhost";
-
-/// Two Tomcats with the server.xml of docs/balancers.
-struct Pair {
-    setups: [Setup; 2],
-    nodes: [Node; 2],
-    tomcats: [Option<Tomcat>; 2],
-}
-
-impl Pair {
-    fn start(mode: &str, edit: impl Fn(String) -> String) -> Self {
-        let file = build::root().join("docs/balancers/server.xml");
-        let server = edit(fs::read_to_string(file).expect("the documented file"));
-        let mcast_port = free_mcast_port();
-        let nodes =
-            ROUTES.map(|route| Node { route, http_port: steady_port(), ajp_port: steady_port() });
-        let setups = [0, 1].map(|index: usize| {
-            let node = &nodes[index];
-            let property = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-            let mut setup = Setup::new(node.route, Ringtribe, mcast_port);
-            setup.server = Some(server.clone());
-            setup.http_port = Some(node.http_port);
-            setup.properties = vec![
-                property("route", node.route),
-                property("mode", mode),
-                property("address", "127.0.0.1"),
-                property("cluster.address", "127.0.0.1"),
-                property("cluster.port", &steady_port().to_string()),
-                property("mcast.port", &mcast_port.to_string()),
-                property("http.port", &node.http_port.to_string()),
-                property("ajp.port", &node.ajp_port.to_string()),
-                property("ajp.secret", SECRET),
-            ];
-            setup
-        });
-        let mut pair = Self { setups, nodes, tomcats: [None, None] };
-        for index in 0..ROUTES.len() {
-            pair.start_node(index);
-        }
-        pair
-    }
-
-    fn start_node(&mut self, index: usize) {
-        let tomcat = Tomcat::start(&self.setups[index]).expect("it starts");
-        self.tomcats[index] = Some(tomcat);
-    }
-
-    fn take(&mut self, index: usize) -> Tomcat {
-        self.tomcats[index].take().expect("it runs")
-    }
-
-    fn tomcat(&self, index: usize) -> &Tomcat {
-        self.tomcats[index].as_ref().expect("it runs")
-    }
-
-    fn managed(&self, index: usize, what: &str) -> String {
-        let path = format!("/jmx?bean={BEAN}&{what}");
-        let answer = self.tomcat(index).ask(&mut Browser::default(), &path).expect("an answer");
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        answer.body
-    }
-
-    fn directory(&self) -> std::path::PathBuf {
-        self.tomcat(0).base().parent().expect("a directory of this run").to_owned()
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
@@ -114,7 +44,7 @@ struct Front {
 impl Front {
     fn start(kind: Kind, pair: &Pair, count: usize, pause: Duration) -> Self {
         let balancer =
-            Balancer::start(kind, &pair.directory(), pair.nodes.clone(), SECRET, |text| text)
+            Balancer::start(kind, &pair.directory(), pair.nodes().clone(), SECRET, |text| text)
                 .expect("it starts");
         for node in ROUTES {
             let what = format!("{} gives to {node}", kind.word());
@@ -167,7 +97,7 @@ impl Front {
 }
 
 fn live(kinds: &[Kind], clients_count: usize, pause: Duration, events: &[Event]) {
-    let mut pair = Pair::start("synchronous", |text| text);
+    let mut pair = Pair::start("synchronous", &[], |text| text).expect("both start");
     let mut fronts: Vec<Front> =
         kinds.iter().map(|kind| Front::start(*kind, &pair, clients_count, pause)).collect();
     for event in events {
@@ -198,7 +128,7 @@ fn live(kinds: &[Kind], clients_count: usize, pause: Duration, events: &[Event])
             });
             pair.take(gone_index).stop().expect("it stops");
         }
-        pair.start_node(gone_index);
+        pair.start_node(gone_index).expect("it starts");
         for front in &fronts {
             if *event == Event::Drain {
                 front.balancer.put_back(gone_index).expect("it is put back");
@@ -309,7 +239,7 @@ fn agreements_count(pair: &Pair, rounds_count: usize, keys: [&str; 2]) -> usize 
 
 /// How many requests a node has answered over HTTP.
 fn requests_count(pair: &Pair, index: usize) -> u64 {
-    let port = pair.nodes[index].http_port;
+    let port = pair.nodes()[index].http_port;
     let bean = format!("Catalina:type=GlobalRequestProcessor,name=%22http-nio-127.0.0.1-{port}%22");
     let path = format!("/jmx?bean={bean}&get=requestCount");
     let answer = pair.tomcat(index).ask(&mut Browser::default(), &path).expect("an answer");
@@ -322,14 +252,15 @@ fn without_stickiness(
     answers_count: u64,
     rounds_count: usize,
 ) -> (Seen, usize, String) {
-    let mut pair = Pair::start("", |text| {
+    let mut pair = Pair::start("", &[], |text| {
         let words = "replicationMode=\"${mode:-synchronous}\"";
         let route = " jvmRoute=\"${route:-node-a}\"";
         assert!(text.contains(words) && text.contains(route));
         text.replace(words, mode).replace(route, "")
-    });
+    })
+    .expect("both start");
     let balancer =
-        Balancer::start(Kind::Haproxy, &pair.directory(), pair.nodes.clone(), SECRET, |text| {
+        Balancer::start(Kind::Haproxy, &pair.directory(), pair.nodes().clone(), SECRET, |text| {
             let is_sticky = |line: &&str| line.trim_start().starts_with("use-server ");
             assert_eq!(text.lines().filter(is_sticky).count(), ROUTES.len());
             let others: Vec<&str> = text.lines().filter(|line| !is_sticky(line)).collect();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use ringtribe_tests::build::{self, Line, everything_for, jar, java_for, root, run_directory};
+use ringtribe_tests::debian;
 
 /// Java 8.
 const NEWEST_CLASS_FILE: &str = "52";
@@ -55,9 +56,7 @@ fn a_tomcat_that_lacks_something_is_noticed() {
 
 #[test]
 fn the_jar_finds_all_it_refers_to_in_debians_tomcat() {
-    let api = Path::new("/usr/share/java/tomcat10-catalina-ha.jar");
-    if !api.exists() {
-        println!("skipped: Debian's Tomcat is not installed (apt-get install -y libtomcat10-java)");
+    if !debian::is_installed() {
         return;
     }
     everything_for(Line::V10_1).expect("it builds");
