@@ -228,6 +228,10 @@ final class ChannelEngine implements Engine.Events {
         return id;
     }
 
+    int membersCount() {
+        return members.size();
+    }
+
     @Override
     public void memberAdded(long id, byte[] memberPackage) {
         MemberImpl member = (MemberImpl) MemberImpl.getMember(memberPackage);

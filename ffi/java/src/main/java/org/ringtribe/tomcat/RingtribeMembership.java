@@ -21,6 +21,7 @@ import org.apache.catalina.tribes.jmx.JmxRegistry;
 import org.apache.catalina.tribes.membership.McastService;
 import org.apache.catalina.tribes.membership.MemberImpl;
 import org.apache.catalina.tribes.membership.MembershipProviderBase;
+import org.apache.catalina.tribes.transport.SenderState;
 import org.apache.juli.logging.Log;
 import org.apache.juli.logging.LogFactory;
 import org.ringtribe.Engine;
@@ -332,7 +333,11 @@ public class RingtribeMembership extends McastService implements ChannelEngine.P
         MemberImpl reported = known instanceof MemberImpl ? (MemberImpl) known : member;
         reported.setCommand(member.getCommand());
         log.info("Member " + reported.getName() + " has gone: " + Status.text(cause));
-        callbacks.add(() -> memberDisappeared(reported));
+        callbacks.add(() -> {
+            memberDisappeared(reported);
+            // Of each life of a member stock keeps one for ever.
+            SenderState.removeSenderState(reported);
+        });
     }
 
     /** Runs a task when the listeners know all that was announced before. */

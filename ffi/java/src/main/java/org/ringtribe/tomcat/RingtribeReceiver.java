@@ -29,7 +29,8 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
 
     private static final Log log = LogFactory.getLog(RingtribeReceiver.class);
     private static final int DEFAULT_MAX_THREADS = 200;
-    private static final int MEMBERS_CACHED = 1024;
+    /** Beside two of each member: who has gone, or sent before it was announced. */
+    private static final int SENDERS_BESIDE = 16;
 
     private final Settings settings = new Settings(Words.RECEIVER, this, this::mirror);
     private final Map<Package,MemberImpl> senders = new ConcurrentHashMap<>();
@@ -229,7 +230,9 @@ public class RingtribeReceiver extends NioReceiver implements ChannelEngine.Part
         MemberImpl known = senders.get(key);
         if (known == null) {
             known = (MemberImpl) MemberImpl.getMember(bytes);
-            if (senders.size() >= MEMBERS_CACHED) {
+            ChannelEngine engine = shared;
+            int most = SENDERS_BESIDE + (engine == null ? 0 : 2 * engine.membersCount());
+            if (senders.size() >= most) {
                 senders.clear();
             }
             senders.put(key, known);

@@ -309,16 +309,17 @@ public class RingtribeTransport extends PooledParallelSender
     }
 
     private static FaultyMember faulty(Member member, int status) {
-        SenderState state = SenderState.getSenderState(member);
+        // None of who took nothing yet, or has gone.
+        SenderState state = SenderState.getSenderState(member, false);
         Exception cause;
         if (status == Status.REMOTE_FAILED) {
             // Alive, but the application failed: not to be suspected.
             cause = new RemoteProcessException(Status.text(status));
         } else {
             cause = new NotDelivered(member.getName() + ": " + Status.text(status));
-            if (state.isSuspect()) {
+            if (state != null && state.isSuspect()) {
                 state.setFailing();
-            } else {
+            } else if (state != null) {
                 state.setSuspect();
             }
         }

@@ -41,6 +41,7 @@ import org.apache.catalina.tribes.group.interceptors.StaticMembershipInterceptor
 import org.apache.catalina.tribes.group.interceptors.TcpFailureDetector;
 import org.apache.catalina.tribes.group.interceptors.ThroughputInterceptor;
 import org.apache.catalina.tribes.membership.StaticMember;
+import org.apache.catalina.tribes.transport.SenderState;
 import org.junit.jupiter.api.Test;
 
 /** The stock interceptors above our transport: the effect of each, which is gone without it. */
@@ -268,8 +269,12 @@ class InterceptorsTest {
     void theFailureDetectorKeepsWhomItReaches() throws Exception {
         int mcastPort = OneNode.freeUdpPort();
         try (Node a = new Node(mcastPort, null, new TcpFailureDetector())) {
+            Member known;
             try (Node b = new Node(mcastPort, null, new TcpFailureDetector())) {
                 a.awaits(b);
+                known = a.channel.getMembers()[0];
+                a.send("what makes stock remember how sending went");
+                assertTrue(SenderState.getSenderState(known, false).isReady());
                 // Membership loses it for a while.
                 ChannelInterceptor lowest = a.channel.getFirstInterceptor();
                 while (lowest.getNext() != null) {
@@ -280,6 +285,7 @@ class InterceptorsTest {
                 assertEquals(1, a.channel.getMembers().length);
             }
             TwoNodes.await("it is gone", () -> a.members.isEmpty());
+            TwoNodes.await("it is forgotten", () -> SenderState.getSenderState(known, false) == null);
         }
     }
 
