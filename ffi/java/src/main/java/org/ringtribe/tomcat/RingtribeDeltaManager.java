@@ -48,6 +48,7 @@ public class RingtribeDeltaManager extends DeltaManager {
     private final AtomicLong unserializable = new AtomicLong();
     private final AtomicLong unreadable = new AtomicLong();
     private final AtomicLong failedReplications = new AtomicLong();
+    private final AtomicLong received = new AtomicLong();
     private final AtomicLong asked = new AtomicLong();
     private final AtomicLong asking = new AtomicLong();
     private final AtomicLong blocksReceived = new AtomicLong();
@@ -153,6 +154,11 @@ public class RingtribeDeltaManager extends DeltaManager {
     }
 
     @Override
+    public long getCounterReceive_EVT_SESSION_DELTA() {
+        return received.get();
+    }
+
+    @Override
     public long getCounterSend_EVT_ALL_SESSION_DATA() {
         return source.blocksSent();
     }
@@ -175,6 +181,7 @@ public class RingtribeDeltaManager extends DeltaManager {
     @Override
     public synchronized void resetStatistics() {
         super.resetStatistics();
+        received.set(0);
         asked.set(0);
         asking.set(0);
         blocksReceived.set(0);
@@ -248,15 +255,17 @@ public class RingtribeDeltaManager extends DeltaManager {
         }
         session.lock();
         try {
+            long writer = SessionVersion.writer(getCluster().getLocalMember());
+            long at = session.taking(writer);
             ClusterMessage message = super.requestCompleted(sessionId, expires);
             if (!(message instanceof SessionMessage)
                     || ((SessionMessage) message).getEventType() != SessionMessage.EVT_SESSION_DELTA) {
                 return message;
             }
-            session.changed(null, SessionVersion.writer(getCluster().getLocalMember()), message.getTimestamp());
+            session.changed(null, writer, at);
             SessionMessage marked = new SessionMessageImpl(getName(), SessionMessage.EVT_SESSION_DELTA,
                     ((SessionMessage) message).getSession(), sessionId, session.changes().mark(message.getUniqueId()));
-            marked.setTimestamp(message.getTimestamp());
+            marked.setTimestamp(at);
             return marked;
         } finally {
             session.unlock();
@@ -487,30 +496,11 @@ public class RingtribeDeltaManager extends DeltaManager {
         super.handleSESSION_EXPIRED(msg, sender);
     }
 
-    /** {@inheritDoc} One that is in the copy already is passed over; where an earlier one is missing, that is repaired. */
+    /** {@inheritDoc} Also one that was sent before the session got another id. */
     @Override
     protected void handleSESSION_DELTA(SessionMessage msg, Member sender) throws IOException, ClassNotFoundException {
-        RingtribeDeltaSession session = find(msg.getSessionID());
-        SessionVersion sent = SessionVersion.ofMarked(msg.getUniqueId());
-        boolean isWhole;
-        if (session == null) {
-            super.handleSESSION_DELTA(msg, sender);
-            isWhole = sent == null || copies.expired().of(msg.getSessionID()) != null;
-        } else {
-            session.lock();
-            try {
-                if (sent != null && session.changes().holds(sent)) {
-                    return;
-                }
-                super.handleSESSION_DELTA(msg, sender);
-                isWhole = session.changed(sent, SessionVersion.writer(sender), msg.getTimestamp());
-            } finally {
-                session.unlock();
-            }
-        }
-        if (!isWhole) {
-            reconciler.missing(sender, msg.getSessionID());
-        }
+        received.incrementAndGet();
+        copies.change(msg, sender);
     }
 
     @Override

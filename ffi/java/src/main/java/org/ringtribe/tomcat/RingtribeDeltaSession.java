@@ -46,7 +46,12 @@ public class RingtribeDeltaSession extends DeltaSession {
     private transient volatile Thread setting;
     /** Attributes that are changed and not in a difference yet; guarded by {@link #lock()}. */
     private final transient Set<String> unsent = new HashSet<>();
-    private transient boolean principalUnsent;
+    /** Of what another node may change at the same time; guarded by {@link #lock()}. */
+    private final transient AttributeOrder changed = new AttributeOrder();
+    /** The difference that is taken, or that is applied here; guarded by {@link #lock()}. */
+    private transient AttributeOrder.Change taken;
+    private transient AttributeOrder.Change arrived;
+    private transient boolean isApplying;
     private transient volatile boolean isNamed = true;
     /** What this copy holds; written under {@link #lock()}. */
     private transient volatile SessionVersion changes = SessionVersion.NONE;
@@ -111,6 +116,43 @@ public class RingtribeDeltaSession extends DeltaSession {
         changes = sent == null ? changes.changedBy(writer) : changes.and(sent);
         changedAt = Math.max(changedAt, at);
         return true;
+    }
+
+    /**
+     * The next difference is one of this node; called under {@link #lock()}.
+     *
+     * @return when it is made, in ms since 1970: later than all that is here, whatever the clocks of who changed it say
+     */
+    long taking(long writer) {
+        long at = Math.max(System.currentTimeMillis(), changedAt + 1);
+        taken = new AttributeOrder.Change(at, writer);
+        return at;
+    }
+
+    /**
+     * Applies a difference of another node, but for what was changed later, here or elsewhere, by somebody who did not
+     * know it. Called under {@link #lock()}.
+     *
+     * @param sent as in {@link #changed}
+     * @return as {@link #changed} does
+     */
+    boolean apply(byte[] difference, SessionVersion sent, long writer, long at) throws IOException, ClassNotFoundException {
+        if (sent == null || sent.holds(changes)) {
+            changed.clear();
+        }
+        arrived = new AttributeOrder.Change(at, writer);
+        try {
+            deserializeAndExecuteDeltaRequest(difference);
+        } finally {
+            arrived = null;
+        }
+        return changed(sent, writer, at);
+    }
+
+    /** @return whether this change of a part is made: it is one of here, or there is no later one */
+    private boolean takes(String name) {
+        // What a request has changed and not sent yet will be later.
+        return !isApplying || !unsent.contains(name) && (arrived == null || changed.takes(name, arrived));
     }
 
     /** This copy stays, and with it counts what another one was changed by. */
@@ -183,7 +225,7 @@ public class RingtribeDeltaSession extends DeltaSession {
                 setAttribute(entry.getKey(), entry.getValue(), notify, false);
             }
         }
-        if (!principalUnsent) {
+        if (!unsent.contains(AttributeOrder.PRINCIPAL)) {
             setPrincipal(newer.getPrincipal(), false);
         }
         notes.putAll(newer.notes);
@@ -250,9 +292,11 @@ public class RingtribeDeltaSession extends DeltaSession {
     private void sentAll() {
         // Null while stock's constructor runs.
         if (unsent != null) {
+            if (taken != null) {
+                unsent.forEach(name -> changed.takes(name, taken));
+            }
             unsent.clear();
         }
-        principalUnsent = false;
     }
 
     @Override
@@ -290,8 +334,30 @@ public class RingtribeDeltaSession extends DeltaSession {
     public void setPrincipal(Principal principal, boolean addDeltaRequest) {
         lock();
         try {
-            principalUnsent |= addDeltaRequest;
+            if (!addDeltaRequest && !takes(AttributeOrder.PRINCIPAL)) {
+                return;
+            }
+            if (addDeltaRequest) {
+                unsent.add(AttributeOrder.PRINCIPAL);
+            }
             super.setPrincipal(principal, addDeltaRequest);
+        } finally {
+            unlock();
+        }
+    }
+
+    @Override
+    public void setMaxInactiveInterval(int interval, boolean addDeltaRequest) {
+        lock();
+        try {
+            // Null while stock's constructor runs.
+            if (unsent != null && !addDeltaRequest && !takes(AttributeOrder.MAX_INACTIVE_INTERVAL)) {
+                return;
+            }
+            if (unsent != null && addDeltaRequest) {
+                unsent.add(AttributeOrder.MAX_INACTIVE_INTERVAL);
+            }
+            super.setMaxInactiveInterval(interval, addDeltaRequest);
         } finally {
             unlock();
         }
@@ -301,6 +367,9 @@ public class RingtribeDeltaSession extends DeltaSession {
     protected void removeAttributeInternal(String name, boolean notify, boolean addDeltaRequest) {
         lock();
         try {
+            if (!addDeltaRequest && !takes(name)) {
+                return;
+            }
             if (addDeltaRequest && name != null) {
                 unsent.add(name);
             }
@@ -326,9 +395,13 @@ public class RingtribeDeltaSession extends DeltaSession {
         }
         lock();
         try {
+            // It may have been sent before the session got the id that it has now.
+            came.setSessionId(getIdInternal());
+            isApplying = true;
             came.execute(this, of.isNotifyListenersOnReplication());
             setPrimarySession(false);
         } finally {
+            isApplying = false;
             unlock();
         }
     }
@@ -379,6 +452,9 @@ public class RingtribeDeltaSession extends DeltaSession {
     public void setAttribute(String name, Object value, boolean notify, boolean addDeltaRequest) {
         lock();
         try {
+            if (!addDeltaRequest && !takes(name)) {
+                return;
+            }
             setting = Thread.currentThread();
             if (addDeltaRequest && name != null) {
                 unsent.add(name);
