@@ -255,8 +255,8 @@ fn play(cluster: &Cluster, sessions_count: usize, moves: bool) -> Row {
     let missing_count = ids.len() - in_both.len();
     let (mode, whose) = cluster.name;
     println!(
-        "cell | {mode} | {whose} | {} sessions | {} rounds | {} differed at once | {} divergent | \
-         {missing_count} missing | {stale_count} stale | {} refused, {} moves not reached, {lost_count} \
+        "cell | 10.1 | {whose} DeltaManager | {mode} | {} sessions, {} rounds: {} differed at once, {} divergent, \
+         {missing_count} missing, {stale_count} stale, {} refused, {} moves not reached, {lost_count} \
          messages not received | {:.1} s, settled in {:.1} s",
         outcome.sessions.len(),
         outcome.rounds_count,

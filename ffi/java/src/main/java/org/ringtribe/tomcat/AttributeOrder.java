@@ -1,5 +1,7 @@
 package org.ringtribe.tomcat;
 
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
 import java.util.HashMap;
 import java.util.Map;
 
@@ -24,7 +26,7 @@ final class AttributeOrder {
         private final long writer;
 
         /**
-         * @param at ms since 1970 by the clock of the writer, but later than all changes that it knew
+         * @param at microseconds since 1970 by the clock of the writer, but later than all changes that it knew
          * @param writer the node
          */
         Change(long at, long writer) {
@@ -39,6 +41,11 @@ final class AttributeOrder {
 
     /** Null until there is one. */
     private Map<String,Change> last;
+
+    /** @return microseconds since 1970; Java 8 knows only thousands of them */
+    static long now() {
+        return ChronoUnit.MICROS.between(Instant.EPOCH, Instant.now());
+    }
 
     /** All changes so far were known to who made the next one. */
     void clear() {

@@ -264,8 +264,8 @@ public class RingtribeDeltaManager extends DeltaManager {
             }
             session.changed(null, writer, at);
             SessionMessage marked = new SessionMessageImpl(getName(), SessionMessage.EVT_SESSION_DELTA,
-                    ((SessionMessage) message).getSession(), sessionId, session.changes().mark(message.getUniqueId()));
-            marked.setTimestamp(at);
+                    ((SessionMessage) message).getSession(), sessionId, session.changes().mark(message.getUniqueId(), at));
+            marked.setTimestamp(message.getTimestamp());
             return marked;
         } finally {
             session.unlock();
@@ -535,7 +535,7 @@ public class RingtribeDeltaManager extends DeltaManager {
             session.lock();
             try {
                 if (session.isDirty()) {
-                    session.changed(null, SessionVersion.writer(getCluster().getLocalMember()), System.currentTimeMillis());
+                    session.changed(null, SessionVersion.writer(getCluster().getLocalMember()), AttributeOrder.now());
                 }
             } finally {
                 session.unlock();

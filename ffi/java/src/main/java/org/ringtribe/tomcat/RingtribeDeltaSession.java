@@ -55,7 +55,7 @@ public class RingtribeDeltaSession extends DeltaSession {
     private transient volatile boolean isNamed = true;
     /** What this copy holds; written under {@link #lock()}. */
     private transient volatile SessionVersion changes = SessionVersion.NONE;
-    /** When it was changed last, by the clock of who changed it, ms since 1970; written under {@link #lock()}. */
+    /** When it was changed last, by the clock of who changed it, microseconds since 1970; written under {@link #lock()}. */
     private transient volatile long changedAt;
 
     /** For serialization. */
@@ -65,6 +65,17 @@ public class RingtribeDeltaSession extends DeltaSession {
 
     public RingtribeDeltaSession(Manager manager) {
         super(manager);
+    }
+
+    /** {@inheritDoc} Stock's does nothing; its own methods take this lock one by one. */
+    @Override
+    public void lock() {
+        diffLock.lock();
+    }
+
+    @Override
+    public void unlock() {
+        diffLock.unlock();
     }
 
     Copies.Copy copy() {
@@ -106,7 +117,7 @@ public class RingtribeDeltaSession extends DeltaSession {
      * A change was made here, or came. Called under {@link #lock()}.
      *
      * @param sent the version that the change made; null if nobody counted it: it is made here, or by a stock node
-     * @param at the clock of who changed it, ms since 1970
+     * @param at the clock of who changed it, microseconds since 1970
      * @return false if an earlier change is missing here: the version stays what it was
      */
     boolean changed(SessionVersion sent, long writer, long at) {
@@ -121,10 +132,10 @@ public class RingtribeDeltaSession extends DeltaSession {
     /**
      * The next difference is one of this node; called under {@link #lock()}.
      *
-     * @return when it is made, in ms since 1970: later than all that is here, whatever the clocks of who changed it say
+     * @return when it is made, as in {@link #changed}: later than all that is here, whatever the clocks of who changed it say
      */
     long taking(long writer) {
-        long at = Math.max(System.currentTimeMillis(), changedAt + 1);
+        long at = Math.max(AttributeOrder.now(), changedAt + 1);
         taken = new AttributeOrder.Change(at, writer);
         return at;
     }

@@ -85,7 +85,8 @@ final class SessionCopies {
             session.lock();
             try {
                 isWhole = sent != null && session.changes().holds(sent)
-                        || session.apply(message.getSession(), sent, SessionVersion.writer(sender), message.getTimestamp());
+                        || session.apply(message.getSession(), sent, SessionVersion.writer(sender),
+                                SessionVersion.at(message.getUniqueId(), message.getTimestamp()));
             } finally {
                 session.unlock();
             }

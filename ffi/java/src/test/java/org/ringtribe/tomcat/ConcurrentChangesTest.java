@@ -5,6 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.ArrayList;
+import java.util.List;
+
 import org.apache.catalina.ha.session.SessionMessage;
 import org.apache.catalina.ha.session.SessionMessageImpl;
 import org.junit.jupiter.api.Test;
@@ -90,7 +93,7 @@ class ConcurrentChangesTest {
             byte[] came = source.getDiff();
             RingtribeDeltaSession session = session(manager, "both");
             session.setAttribute("x", "here");
-            long farAhead = System.currentTimeMillis() + 1_000_000;
+            long farAhead = AttributeOrder.now() + 1_000_000_000;
             assertTrue(apply(session, came, SessionVersion.NONE.changedBy(A), A, farAhead));
             assertEquals("x=here y=there z=null", text(session), "what is sent later is here too");
             session.lock();
@@ -99,6 +102,34 @@ class ConcurrentChangesTest {
             } finally {
                 session.unlock();
             }
+        }
+    }
+
+    /** Stock's lock does nothing. */
+    @Test
+    void aSessionIsLockedByOneThreadOnly() throws Exception {
+        try (OneNode node = node()) {
+            RingtribeDeltaSession session = session(manager(node), "one");
+            long before = session.changes().total();
+            Runnable changes = () -> {
+                for (int n = 0; n < 20_000; n++) {
+                    session.lock();
+                    try {
+                        session.changed(null, A, n);
+                    } finally {
+                        session.unlock();
+                    }
+                }
+            };
+            List<Thread> threads = new ArrayList<>();
+            for (int n = 0; n < 4; n++) {
+                threads.add(new Thread(changes));
+            }
+            threads.forEach(Thread::start);
+            for (Thread thread : threads) {
+                thread.join();
+            }
+            assertEquals(before + 80_000, session.changes().total());
         }
     }
 
@@ -114,7 +145,7 @@ class ConcurrentChangesTest {
             SessionVersion sent = session.changes().changedBy(B);
             manager.changeSessionId(session, "4711.node-b");
             SessionMessage message = new SessionMessageImpl(manager.getName(), SessionMessage.EVT_SESSION_DELTA, difference,
-                    "4711.node-a", sent.mark("4711.node-a"));
+                    "4711.node-a", sent.mark("4711.node-a", AttributeOrder.now()));
             message.setAddress(manager.getCluster().getLocalMember());
             message.setTimestamp(System.currentTimeMillis());
             manager.messageDataReceived(message);
