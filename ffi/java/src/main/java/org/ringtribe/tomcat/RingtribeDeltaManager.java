@@ -211,7 +211,9 @@ public class RingtribeDeltaManager extends DeltaManager {
         CatalinaCluster cluster = getCluster();
         if (!(cluster.getChannel() instanceof RingtribeChannel) || ((RingtribeChannel) cluster.getChannel()).isStock()) {
             // Whoever calls sends it: between here and there the order is lost.
-            return completed(session, sessionId, expires);
+            synchronized (session.order()) {
+                return completed(session, sessionId, expires);
+            }
         }
         int options = cluster instanceof SimpleTcpCluster ? ((SimpleTcpCluster) cluster).getChannelSendOptions()
                 : SendMode.APPLIED;
@@ -249,27 +251,22 @@ public class RingtribeDeltaManager extends DeltaManager {
         return null;
     }
 
+    /** Called under the session's order. */
     private ClusterMessage completed(RingtribeDeltaSession session, String sessionId, boolean expires) {
         if (!useDirtyFlag && !expires) {
             session.findChanged();
         }
-        session.lock();
-        try {
-            long writer = SessionVersion.writer(getCluster().getLocalMember());
-            long at = session.taking(writer);
-            ClusterMessage message = super.requestCompleted(sessionId, expires);
-            if (!(message instanceof SessionMessage)
-                    || ((SessionMessage) message).getEventType() != SessionMessage.EVT_SESSION_DELTA) {
-                return message;
-            }
-            session.changed(null, writer, at);
-            SessionMessage marked = new SessionMessageImpl(getName(), SessionMessage.EVT_SESSION_DELTA,
-                    ((SessionMessage) message).getSession(), sessionId, session.changes().mark(message.getUniqueId(), at));
-            marked.setTimestamp(message.getTimestamp());
-            return marked;
-        } finally {
-            session.unlock();
+        session.takenBy(SessionVersion.writer(getCluster().getLocalMember()));
+        ClusterMessage message = super.requestCompleted(sessionId, expires);
+        if (!(message instanceof SessionMessage)
+                || ((SessionMessage) message).getEventType() != SessionMessage.EVT_SESSION_DELTA) {
+            return message;
         }
+        SessionMessage marked = new SessionMessageImpl(getName(), SessionMessage.EVT_SESSION_DELTA,
+                ((SessionMessage) message).getSession(), sessionId,
+                session.sentChanges().mark(message.getUniqueId(), session.sentAt()));
+        marked.setTimestamp(message.getTimestamp());
+        return marked;
     }
 
     private static void submit(CatalinaCluster cluster, Member[] members, ClusterMessage message, int options,

@@ -48,9 +48,16 @@ public class RingtribeDeltaSession extends DeltaSession {
     private final transient Set<String> unsent = new HashSet<>();
     /** Of what another node may change at the same time; guarded by {@link #lock()}. */
     private final transient AttributeOrder changed = new AttributeOrder();
-    /** The difference that is taken, or that is applied here; guarded by {@link #lock()}. */
-    private transient AttributeOrder.Change taken;
+    /** The difference that is applied here; guarded by {@link #lock()}. */
     private transient AttributeOrder.Change arrived;
+    /** The node that takes differences, null if nobody counts them; guarded by {@link #order}. */
+    private transient Long taking;
+    /** When the last one was taken, microseconds since 1970; guarded by {@link #order}. */
+    private transient long sentAt;
+    /** What the copy held when the last difference was taken; guarded by {@link #order}. */
+    private transient SessionVersion sentChanges = SessionVersion.NONE;
+    /** Whether the lock is held for a difference; guarded by {@link #order}. */
+    private transient boolean isTaking;
     private transient boolean isApplying;
     private transient volatile boolean isNamed = true;
     /** What this copy holds; written under {@link #lock()}. */
@@ -67,7 +74,10 @@ public class RingtribeDeltaSession extends DeltaSession {
         super(manager);
     }
 
-    /** {@inheritDoc} Stock's does nothing; its own methods take this lock one by one. */
+    /**
+     * {@inheritDoc} Stock's does nothing; its own methods take this lock one by one. No attribute is serialized under it:
+     * an application may hold its own lock while it sets one, and its writeObject wants the same lock.
+     */
     @Override
     public void lock() {
         diffLock.lock();
@@ -129,15 +139,36 @@ public class RingtribeDeltaSession extends DeltaSession {
         return true;
     }
 
+    /** The next difference is one of this node. Called under {@link #order()}. */
+    void takenBy(long writer) {
+        taking = writer;
+    }
+
+    /** @return when the last difference was made, as in {@link #changed}; called under {@link #order()} */
+    long sentAt() {
+        return sentAt;
+    }
+
+    /** @return what the copy held then; called under {@link #order()} */
+    SessionVersion sentChanges() {
+        return sentChanges;
+    }
+
     /**
-     * The next difference is one of this node; called under {@link #lock()}.
-     *
-     * @return when it is made, as in {@link #changed}: later than all that is here, whatever the clocks of who changed it say
+     * From here on changes belong to the next difference. This one is later than all that is here, whatever the clocks of
+     * who changed that say; what comes while it is written is not known to it.
      */
-    long taking(long writer) {
-        long at = Math.max(AttributeOrder.now(), changedAt + 1);
-        taken = new AttributeOrder.Change(at, writer);
-        return at;
+    void differenceTaken() {
+        if (taking != null) {
+            sentAt = Math.max(AttributeOrder.now(), changedAt + 1);
+            AttributeOrder.Change change = new AttributeOrder.Change(sentAt, taking);
+            unsent.forEach(name -> changed.takes(name, change));
+            changed(null, taking, sentAt);
+            sentChanges = changes;
+        }
+        sentAll();
+        isTaking = false;
+        unlock();
     }
 
     /**
@@ -289,23 +320,26 @@ public class RingtribeDeltaSession extends DeltaSession {
 
     @Override
     public byte[] getDiff() throws IOException {
-        TolerantDeltaRequest.OF.set(this);
-        lock();
-        try {
-            sentAll();
-            return super.getDiff();
-        } finally {
-            unlock();
-            TolerantDeltaRequest.OF.remove();
+        synchronized (order) {
+            TolerantDeltaRequest.OF.set(this);
+            lock();
+            isTaking = true;
+            try {
+                // Until the request for it is exchanged, and is to be written.
+                return super.getDiff();
+            } finally {
+                TolerantDeltaRequest.OF.remove();
+                if (isTaking) {
+                    isTaking = false;
+                    unlock();
+                }
+            }
         }
     }
 
     private void sentAll() {
         // Null while stock's constructor runs.
         if (unsent != null) {
-            if (taken != null) {
-                unsent.forEach(name -> changed.takes(name, taken));
-            }
             unsent.clear();
         }
     }
@@ -317,6 +351,21 @@ public class RingtribeDeltaSession extends DeltaSession {
             super.setId(id);
         } finally {
             isNamed = true;
+        }
+    }
+
+    @Override
+    public void setId(String id, boolean notify) {
+        if (notify) {
+            // It is made, and its listeners are told.
+            super.setId(id, true);
+            return;
+        }
+        lock();
+        try {
+            super.setId(id, false);
+        } finally {
+            unlock();
         }
     }
 

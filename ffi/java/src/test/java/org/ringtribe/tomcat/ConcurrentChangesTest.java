@@ -5,9 +5,18 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
+import java.io.ObjectOutputStream;
+import java.io.Serializable;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.concurrent.Callable;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.FutureTask;
+import java.util.concurrent.TimeUnit;
 
+import org.apache.catalina.Session;
 import org.apache.catalina.ha.session.SessionMessage;
 import org.apache.catalina.ha.session.SessionMessageImpl;
 import org.junit.jupiter.api.Test;
@@ -96,11 +105,49 @@ class ConcurrentChangesTest {
             long farAhead = AttributeOrder.now() + 1_000_000_000;
             assertTrue(apply(session, came, SessionVersion.NONE.changedBy(A), A, farAhead));
             assertEquals("x=here y=there z=null", text(session), "what is sent later is here too");
-            session.lock();
-            try {
-                assertTrue(session.taking(B) > farAhead, "and says that it is later");
-            } finally {
-                session.unlock();
+            synchronized (session.order()) {
+                session.takenBy(B);
+                session.getDiff();
+                assertTrue(session.sentAt() > farAhead, "and says that it is later");
+                assertEquals(session.changes(), session.sentChanges());
+            }
+        }
+    }
+
+    /** Its writeObject wants a lock that the application has while it sets an attribute. */
+    private static final class Guarded implements Serializable {
+        private static final long serialVersionUID = 1L;
+        private transient CountDownLatch written = new CountDownLatch(1);
+
+        private void writeObject(ObjectOutputStream out) throws IOException {
+            written.countDown();
+            synchronized (this) {
+                out.defaultWriteObject();
+            }
+        }
+    }
+
+    @Test
+    void noAttributeIsWrittenWhileTheSessionIsLocked() throws Exception {
+        try (OneNode node = node()) {
+            RingtribeDeltaManager manager = manager(node);
+            RingtribeDeltaSession session = session(manager, "guarded");
+            for (Callable<byte[]> write : Arrays.<Callable<byte[]>>asList(session::getDiff,
+                    () -> manager.serializeSessions(new Session[] { session }))) {
+                Guarded guarded = new Guarded();
+                session.setAttribute("guarded", guarded);
+                FutureTask<byte[]> writes = new FutureTask<>(write);
+                FutureTask<Object> sets = new FutureTask<>(() -> {
+                    synchronized (guarded) {
+                        new Thread(writes).start();
+                        guarded.written.await();
+                        session.setAttribute("other", "x");
+                        return "";
+                    }
+                });
+                new Thread(sets).start();
+                sets.get(20, TimeUnit.SECONDS);
+                assertTrue(writes.get(20, TimeUnit.SECONDS).length > 0);
             }
         }
     }
