@@ -15,6 +15,8 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.locks.ReentrantLock;
 
 import org.apache.catalina.Session;
 import org.apache.catalina.ha.session.SessionMessage;
@@ -117,13 +119,22 @@ class ConcurrentChangesTest {
     /** Its writeObject wants a lock that the application has while it sets an attribute. */
     private static final class Guarded implements Serializable {
         private static final long serialVersionUID = 1L;
-        private transient CountDownLatch written = new CountDownLatch(1);
+        private final transient ReentrantLock lock = new ReentrantLock();
+        private final transient CountDownLatch begun = new CountDownLatch(1);
+        private final transient AtomicBoolean isInVain = new AtomicBoolean();
 
         private void writeObject(ObjectOutputStream out) throws IOException {
-            written.countDown();
-            synchronized (this) {
-                out.defaultWriteObject();
+            begun.countDown();
+            try {
+                if (!lock.tryLock(5, TimeUnit.SECONDS)) {
+                    isInVain.set(true);
+                    throw new IOException("who has the lock waits for who wants it");
+                }
+            } catch (InterruptedException e) {
+                throw new IOException(e);
             }
+            lock.unlock();
+            out.defaultWriteObject();
         }
     }
 
@@ -136,18 +147,17 @@ class ConcurrentChangesTest {
                     () -> manager.serializeSessions(new Session[] { session }))) {
                 Guarded guarded = new Guarded();
                 session.setAttribute("guarded", guarded);
-                FutureTask<byte[]> writes = new FutureTask<>(write);
-                FutureTask<Object> sets = new FutureTask<>(() -> {
-                    synchronized (guarded) {
-                        new Thread(writes).start();
-                        guarded.written.await();
-                        session.setAttribute("other", "x");
-                        return "";
-                    }
-                });
-                new Thread(sets).start();
-                sets.get(20, TimeUnit.SECONDS);
-                assertTrue(writes.get(20, TimeUnit.SECONDS).length > 0);
+                FutureTask<byte[]> written = new FutureTask<>(write);
+                guarded.lock.lock();
+                try {
+                    new Thread(written).start();
+                    guarded.begun.await();
+                    session.setAttribute("other", "x");
+                } finally {
+                    guarded.lock.unlock();
+                }
+                assertTrue(written.get(20, TimeUnit.SECONDS).length > 0);
+                assertFalse(guarded.isInVain.get());
             }
         }
     }
