@@ -26,6 +26,15 @@ pub struct Call<'c> {
     pub body: &'c str,
 }
 
+impl<'c> Call<'c> {
+    const fn get(path: &'c str) -> Self {
+        Self { method: "GET", path, media: "", body: "" }
+    }
+}
+
+/// How long an answer may take.
+const WITHIN: Duration = Duration::from_secs(10);
+
 /// A browser: it remembers its session cookie.
 #[derive(Clone, Debug, Default)]
 pub struct Browser {
@@ -38,8 +47,7 @@ impl Browser {
     /// # Errors
     /// No connection, or no whole answer in 10 s.
     pub fn get(&mut self, address: SocketAddr, path: &str) -> Result<Answer, String> {
-        let call = Call { method: "GET", path, media: "", body: "" };
-        let answer = self.call(address, &call, Duration::from_secs(10));
+        let answer = self.call(address, &Call::get(path), WITHIN);
         answer.map_err(|error| format!("GET {address}{path}: {error}"))
     }
 
@@ -53,26 +61,110 @@ impl Browser {
         call: &Call<'_>,
         within: Duration,
     ) -> std::io::Result<Answer> {
-        let mut stream = TcpStream::connect_timeout(&address, within)?;
-        stream.set_read_timeout(Some(within))?;
-        stream.set_nodelay(true)?;
-        let cookie = self.cookie.as_ref().map(|id| format!("Cookie: JSESSIONID={id}\r\n"));
-        let Call { method, path, media, body } = call;
-        let content = (!body.is_empty())
-            .then(|| format!("Content-Type: {media}\r\nContent-Length: {}\r\n", body.len()));
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{}{}Connection: close\r\n\r\n{body}",
-            cookie.unwrap_or_default(),
-            content.unwrap_or_default()
-        );
-        stream.write_all(request.as_bytes())?;
-        let mut reader = BufReader::new(stream);
+        let mut stream = connect(address, within)?;
+        stream.write_all(request(call, self.session(), "close").as_bytes())?;
+        let told = Told::read(&mut BufReader::new(stream))?;
+        self.heard(&told);
+        Ok(told.answer)
+    }
+
+    /// An answer came on a connection of somebody else's.
+    fn heard(&mut self, told: &Told) {
+        if let Some(id) = &told.session {
+            self.cookie = Some(id.clone());
+        }
+    }
+
+    /// The session's id, as the server named it.
+    #[must_use]
+    pub fn session(&self) -> Option<&str> {
+        self.cookie.as_deref()
+    }
+}
+
+/// A connection that stays open for the next request; several of them ask at the same time.
+#[derive(Debug)]
+pub struct Connection {
+    address: SocketAddr,
+    open: Option<BufReader<TcpStream>>,
+    asked: String,
+}
+
+impl Connection {
+    /// One that is opened when it is first used.
+    #[must_use]
+    pub const fn new(address: SocketAddr) -> Self {
+        Self { address, open: None, asked: String::new() }
+    }
+
+    /// Asks for `path` with the session of `browser`, and does not wait for the answer.
+    ///
+    /// # Errors
+    /// It cannot be opened, or written to.
+    pub fn ask(&mut self, browser: &Browser, path: &str) -> Result<(), String> {
+        self.asked = format!("GET {}{path}", self.address);
+        let request = request(&Call::get(path), browser.session(), "keep-alive");
+        self.try_ask(&request).map_err(|error| format!("{}: {error}", self.asked))
+    }
+
+    fn try_ask(&mut self, request: &str) -> std::io::Result<()> {
+        if self.open.is_none() {
+            self.open = Some(BufReader::new(connect(self.address, WITHIN)?));
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.get_mut().write_all(request.as_bytes())
+    }
+
+    /// The answer to what was asked; `browser` takes the session that it names.
+    ///
+    /// # Errors
+    /// Nothing was asked, or no whole answer came in 10 s.
+    pub fn answer(&mut self, browser: &mut Browser) -> Result<Answer, String> {
+        let mut open = self.open.take().ok_or("nothing was asked")?;
+        let told = Told::read(&mut open).map_err(|error| format!("{}: {error}", self.asked))?;
+        browser.heard(&told);
+        if !told.is_last {
+            self.open = Some(open);
+        }
+        Ok(told.answer)
+    }
+}
+
+fn connect(address: SocketAddr, within: Duration) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, within)?;
+    stream.set_read_timeout(Some(within))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn request(call: &Call<'_>, session: Option<&str>, connection: &str) -> String {
+    let Call { method, path, media, body } = call;
+    let cookie = session.map(|id| format!("Cookie: JSESSIONID={id}\r\n")).unwrap_or_default();
+    let content = (!body.is_empty())
+        .then(|| format!("Content-Type: {media}\r\nContent-Length: {}\r\n", body.len()))
+        .unwrap_or_default();
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{cookie}{content}\
+         Connection: {connection}\r\n\r\n{body}"
+    )
+}
+
+/// An answer and what else is of use in it.
+struct Told {
+    answer: Answer,
+    session: Option<String>,
+    /// Whether the connection ends with it.
+    is_last: bool,
+}
+
+impl Told {
+    fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Self> {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(|| std::io::Error::other("no status line"))?;
-        let mut length = None;
-        let mut chunked = false;
+        let (mut length, mut session) = (None, None);
+        let (mut is_chunked, mut is_last) = (false, false);
         loop {
             line.clear();
             if reader.read_line(&mut line)? == 0 || line == "\r\n" {
@@ -81,17 +173,18 @@ impl Browser {
             let (name, value) = line.trim_end().split_once(':').unwrap_or_default();
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.trim().parse().ok(),
-                "transfer-encoding" => chunked = value.contains("chunked"),
+                "transfer-encoding" => is_chunked = value.contains("chunked"),
+                "connection" => is_last = value.trim().eq_ignore_ascii_case("close"),
                 "set-cookie" => {
                     if let Some(id) = value.trim().strip_prefix("JSESSIONID=") {
-                        self.cookie = id.split(';').next().map(str::to_owned);
+                        session = id.split(';').next().map(str::to_owned);
                     }
                 }
                 _ => {}
             }
         }
         let mut body = Vec::new();
-        if chunked {
+        if is_chunked {
             loop {
                 line.clear();
                 reader.read_line(&mut line)?;
@@ -107,14 +200,10 @@ impl Browser {
             body.resize(length, 0);
             reader.read_exact(&mut body)?;
         } else {
+            is_last = true;
             reader.read_to_end(&mut body)?;
         }
-        Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
-    }
-
-    /// The session's id, as the server named it.
-    #[must_use]
-    pub fn session(&self) -> Option<&str> {
-        self.cookie.as_deref()
+        let answer = Answer { status, body: String::from_utf8_lossy(&body).into_owned() };
+        Ok(Self { answer, session, is_last })
     }
 }

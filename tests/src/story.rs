@@ -1,6 +1,6 @@
 //! The story every node must live.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::build::{Flavour, Line};
 use crate::http::Browser;
@@ -69,6 +69,7 @@ impl Cast {
 /// # Panics
 /// A step does not hold.
 pub fn nine_steps(line: Line, flavour_of_a: Flavour, flavour_of_b: Flavour) {
+    let begun = Instant::now();
     let mcast_port = free_mcast_port();
     let a = Setup { line, ..Setup::new("node-a", flavour_of_a, mcast_port) };
     let mut b = Setup { line, ..Setup::new("node-b", flavour_of_b, mcast_port) };
@@ -77,6 +78,13 @@ pub fn nine_steps(line: Line, flavour_of_a: Flavour, flavour_of_b: Flavour) {
         b.cluster_class = "org.ringtribe.tomcat.RingtribeCluster";
     }
     play(&Cast { a, b, c: None, waits: true, one_copy: false });
+    println!(
+        "cell | {} | DeltaManager | channelSendOptions 6, {} and {} | ok | {} s",
+        line.word(),
+        flavour_of_a.word(),
+        flavour_of_b.word(),
+        begun.elapsed().as_secs()
+    );
 }
 
 /// The same with this cast.

@@ -12,6 +12,8 @@ import java.util.TreeMap;
 final class ExpiredSessions {
 
     static final int MOST = 32_768;
+    /** While one message is on its way. */
+    private static final int MOST_RENAMES = 8;
 
     private final Map<String,End> ends = new LinkedHashMap<String,End>() {
         private static final long serialVersionUID = 1L;
@@ -32,12 +34,19 @@ final class ExpiredSessions {
         final boolean isIdle;
         /** It got another id, which made this version of it: a later one may have this id again. Else null. */
         final SessionVersion renamed;
+        /** Its id since then; null if it got none, or that is not known. */
+        final String id;
 
         End(long createdAt, long accessedAt, boolean isIdle, SessionVersion renamed) {
+            this(createdAt, accessedAt, isIdle, renamed, null);
+        }
+
+        End(long createdAt, long accessedAt, boolean isIdle, SessionVersion renamed, String id) {
             this.createdAt = createdAt;
             this.accessedAt = accessedAt;
             this.isIdle = isIdle;
             this.renamed = renamed;
+            this.id = id;
         }
 
         /** @return whether a copy of a session of this id must not be kept */
@@ -64,6 +73,19 @@ final class ExpiredSessions {
 
     synchronized void remove(String id) {
         ends.remove(id);
+    }
+
+    /** @return the id that a session has now: another one, if it was changed here and its sender did not know that yet */
+    synchronized String idNow(String id) {
+        String now = id;
+        for (int n = 0; n < MOST_RENAMES; n++) {
+            End end = ends.get(now);
+            if (end == null || end.id == null) {
+                break;
+            }
+            now = end.id;
+        }
+        return now;
     }
 
     /** @return all, by id */

@@ -31,7 +31,7 @@ final class Keys {
                     // The end of a transfer comes after its data.
                     return hash(hash(FNV_START, 'C'), session.getContextName());
                 default:
-                    return hash(hash(hash(FNV_START, 'S'), session.getContextName()), session.getSessionID());
+                    return hash(hash(hash(FNV_START, 'S'), session.getContextName()), withoutRoute(session.getSessionID()));
             }
         }
         if (message instanceof AbstractReplicatedMap.MapMessage) {
@@ -40,6 +40,12 @@ final class Keys {
             return key == null ? null : hash(hash(hash(FNV_START, 'M'), map.getMapId()), key);
         }
         return null;
+    }
+
+    /** A session that moves gets another route: what was sent before, the change of its id and what follows keep their order. */
+    private static String withoutRoute(String id) {
+        int dot = id == null ? -1 : id.indexOf('.');
+        return dot < 0 ? id : id.substring(0, dot);
     }
 
     private static long hash(long hash, int value) {

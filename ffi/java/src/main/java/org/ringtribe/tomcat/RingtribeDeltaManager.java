@@ -48,6 +48,7 @@ public class RingtribeDeltaManager extends DeltaManager {
     private final AtomicLong unserializable = new AtomicLong();
     private final AtomicLong unreadable = new AtomicLong();
     private final AtomicLong failedReplications = new AtomicLong();
+    private final AtomicLong received = new AtomicLong();
     private final AtomicLong asked = new AtomicLong();
     private final AtomicLong asking = new AtomicLong();
     private final AtomicLong blocksReceived = new AtomicLong();
@@ -153,6 +154,11 @@ public class RingtribeDeltaManager extends DeltaManager {
     }
 
     @Override
+    public long getCounterReceive_EVT_SESSION_DELTA() {
+        return received.get();
+    }
+
+    @Override
     public long getCounterSend_EVT_ALL_SESSION_DATA() {
         return source.blocksSent();
     }
@@ -175,6 +181,7 @@ public class RingtribeDeltaManager extends DeltaManager {
     @Override
     public synchronized void resetStatistics() {
         super.resetStatistics();
+        received.set(0);
         asked.set(0);
         asking.set(0);
         blocksReceived.set(0);
@@ -204,7 +211,9 @@ public class RingtribeDeltaManager extends DeltaManager {
         CatalinaCluster cluster = getCluster();
         if (!(cluster.getChannel() instanceof RingtribeChannel) || ((RingtribeChannel) cluster.getChannel()).isStock()) {
             // Whoever calls sends it: between here and there the order is lost.
-            return completed(session, sessionId, expires);
+            synchronized (session.order()) {
+                return completed(session, sessionId, expires);
+            }
         }
         int options = cluster instanceof SimpleTcpCluster ? ((SimpleTcpCluster) cluster).getChannelSendOptions()
                 : SendMode.APPLIED;
@@ -242,25 +251,22 @@ public class RingtribeDeltaManager extends DeltaManager {
         return null;
     }
 
+    /** Called under the session's order. */
     private ClusterMessage completed(RingtribeDeltaSession session, String sessionId, boolean expires) {
         if (!useDirtyFlag && !expires) {
             session.findChanged();
         }
-        session.lock();
-        try {
-            ClusterMessage message = super.requestCompleted(sessionId, expires);
-            if (!(message instanceof SessionMessage)
-                    || ((SessionMessage) message).getEventType() != SessionMessage.EVT_SESSION_DELTA) {
-                return message;
-            }
-            session.changed(null, SessionVersion.writer(getCluster().getLocalMember()), message.getTimestamp());
-            SessionMessage marked = new SessionMessageImpl(getName(), SessionMessage.EVT_SESSION_DELTA,
-                    ((SessionMessage) message).getSession(), sessionId, session.changes().mark(message.getUniqueId()));
-            marked.setTimestamp(message.getTimestamp());
-            return marked;
-        } finally {
-            session.unlock();
+        session.takenBy(SessionVersion.writer(getCluster().getLocalMember()));
+        ClusterMessage message = super.requestCompleted(sessionId, expires);
+        if (!(message instanceof SessionMessage)
+                || ((SessionMessage) message).getEventType() != SessionMessage.EVT_SESSION_DELTA) {
+            return message;
         }
+        SessionMessage marked = new SessionMessageImpl(getName(), SessionMessage.EVT_SESSION_DELTA,
+                ((SessionMessage) message).getSession(), sessionId,
+                session.sentChanges().mark(message.getUniqueId(), session.sentAt()));
+        marked.setTimestamp(message.getTimestamp());
+        return marked;
     }
 
     private static void submit(CatalinaCluster cluster, Member[] members, ClusterMessage message, int options,
@@ -487,30 +493,11 @@ public class RingtribeDeltaManager extends DeltaManager {
         super.handleSESSION_EXPIRED(msg, sender);
     }
 
-    /** {@inheritDoc} One that is in the copy already is passed over; where an earlier one is missing, that is repaired. */
+    /** {@inheritDoc} Also one that was sent before the session got another id. */
     @Override
     protected void handleSESSION_DELTA(SessionMessage msg, Member sender) throws IOException, ClassNotFoundException {
-        RingtribeDeltaSession session = find(msg.getSessionID());
-        SessionVersion sent = SessionVersion.ofMarked(msg.getUniqueId());
-        boolean isWhole;
-        if (session == null) {
-            super.handleSESSION_DELTA(msg, sender);
-            isWhole = sent == null || copies.expired().of(msg.getSessionID()) != null;
-        } else {
-            session.lock();
-            try {
-                if (sent != null && session.changes().holds(sent)) {
-                    return;
-                }
-                super.handleSESSION_DELTA(msg, sender);
-                isWhole = session.changed(sent, SessionVersion.writer(sender), msg.getTimestamp());
-            } finally {
-                session.unlock();
-            }
-        }
-        if (!isWhole) {
-            reconciler.missing(sender, msg.getSessionID());
-        }
+        received.incrementAndGet();
+        copies.change(msg, sender);
     }
 
     @Override
@@ -545,7 +532,7 @@ public class RingtribeDeltaManager extends DeltaManager {
             session.lock();
             try {
                 if (session.isDirty()) {
-                    session.changed(null, SessionVersion.writer(getCluster().getLocalMember()), System.currentTimeMillis());
+                    session.changed(null, SessionVersion.writer(getCluster().getLocalMember()), AttributeOrder.now());
                 }
             } finally {
                 session.unlock();

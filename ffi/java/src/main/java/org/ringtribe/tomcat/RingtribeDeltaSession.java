@@ -46,11 +46,23 @@ public class RingtribeDeltaSession extends DeltaSession {
     private transient volatile Thread setting;
     /** Attributes that are changed and not in a difference yet; guarded by {@link #lock()}. */
     private final transient Set<String> unsent = new HashSet<>();
-    private transient boolean principalUnsent;
+    /** Of what another node may change at the same time; guarded by {@link #lock()}. */
+    private final transient AttributeOrder changed = new AttributeOrder();
+    /** The difference that is applied here; guarded by {@link #lock()}. */
+    private transient AttributeOrder.Change arrived;
+    /** The node that takes differences, null if nobody counts them; guarded by {@link #order}. */
+    private transient Long taking;
+    /** When the last one was taken, microseconds since 1970; guarded by {@link #order}. */
+    private transient long sentAt;
+    /** What the copy held when the last difference was taken; guarded by {@link #order}. */
+    private transient SessionVersion sentChanges = SessionVersion.NONE;
+    /** Whether the lock is held for a difference; guarded by {@link #order}. */
+    private transient boolean isTaking;
+    private transient boolean isApplying;
     private transient volatile boolean isNamed = true;
     /** What this copy holds; written under {@link #lock()}. */
     private transient volatile SessionVersion changes = SessionVersion.NONE;
-    /** When it was changed last, by the clock of who changed it, ms since 1970; written under {@link #lock()}. */
+    /** When it was changed last, by the clock of who changed it, microseconds since 1970; written under {@link #lock()}. */
     private transient volatile long changedAt;
 
     /** For serialization. */
@@ -60,6 +72,20 @@ public class RingtribeDeltaSession extends DeltaSession {
 
     public RingtribeDeltaSession(Manager manager) {
         super(manager);
+    }
+
+    /**
+     * {@inheritDoc} Stock's does nothing; its own methods take this lock one by one. No attribute is serialized under it:
+     * an application may hold its own lock while it sets one, and its writeObject wants the same lock.
+     */
+    @Override
+    public void lock() {
+        diffLock.lock();
+    }
+
+    @Override
+    public void unlock() {
+        diffLock.unlock();
     }
 
     Copies.Copy copy() {
@@ -101,7 +127,7 @@ public class RingtribeDeltaSession extends DeltaSession {
      * A change was made here, or came. Called under {@link #lock()}.
      *
      * @param sent the version that the change made; null if nobody counted it: it is made here, or by a stock node
-     * @param at the clock of who changed it, ms since 1970
+     * @param at the clock of who changed it, microseconds since 1970
      * @return false if an earlier change is missing here: the version stays what it was
      */
     boolean changed(SessionVersion sent, long writer, long at) {
@@ -111,6 +137,64 @@ public class RingtribeDeltaSession extends DeltaSession {
         changes = sent == null ? changes.changedBy(writer) : changes.and(sent);
         changedAt = Math.max(changedAt, at);
         return true;
+    }
+
+    /** The next difference is one of this node. Called under {@link #order()}. */
+    void takenBy(long writer) {
+        taking = writer;
+    }
+
+    /** @return when the last difference was made, as in {@link #changed}; called under {@link #order()} */
+    long sentAt() {
+        return sentAt;
+    }
+
+    /** @return what the copy held then; called under {@link #order()} */
+    SessionVersion sentChanges() {
+        return sentChanges;
+    }
+
+    /**
+     * From here on changes belong to the next difference. This one is later than all that is here, whatever the clocks of
+     * who changed that say; what comes while it is written is not known to it.
+     */
+    void differenceTaken() {
+        if (taking != null) {
+            sentAt = Math.max(AttributeOrder.now(), changedAt + 1);
+            AttributeOrder.Change change = new AttributeOrder.Change(sentAt, taking);
+            unsent.forEach(name -> changed.takes(name, change));
+            changed(null, taking, sentAt);
+            sentChanges = changes;
+        }
+        sentAll();
+        isTaking = false;
+        unlock();
+    }
+
+    /**
+     * Applies a difference of another node, but for what was changed later, here or elsewhere, by somebody who did not
+     * know it. Called under {@link #lock()}.
+     *
+     * @param sent as in {@link #changed}
+     * @return as {@link #changed} does
+     */
+    boolean apply(byte[] difference, SessionVersion sent, long writer, long at) throws IOException, ClassNotFoundException {
+        if (sent == null || sent.holds(changes)) {
+            changed.clear();
+        }
+        arrived = new AttributeOrder.Change(at, writer);
+        try {
+            deserializeAndExecuteDeltaRequest(difference);
+        } finally {
+            arrived = null;
+        }
+        return changed(sent, writer, at);
+    }
+
+    /** @return whether this change of a part is made: it is one of here, or there is no later one */
+    private boolean takes(String name) {
+        // What a request has changed and not sent yet will be later.
+        return !isApplying || !unsent.contains(name) && (arrived == null || changed.takes(name, arrived));
     }
 
     /** This copy stays, and with it counts what another one was changed by. */
@@ -183,7 +267,7 @@ public class RingtribeDeltaSession extends DeltaSession {
                 setAttribute(entry.getKey(), entry.getValue(), notify, false);
             }
         }
-        if (!principalUnsent) {
+        if (!unsent.contains(AttributeOrder.PRINCIPAL)) {
             setPrincipal(newer.getPrincipal(), false);
         }
         notes.putAll(newer.notes);
@@ -236,14 +320,20 @@ public class RingtribeDeltaSession extends DeltaSession {
 
     @Override
     public byte[] getDiff() throws IOException {
-        TolerantDeltaRequest.OF.set(this);
-        lock();
-        try {
-            sentAll();
-            return super.getDiff();
-        } finally {
-            unlock();
-            TolerantDeltaRequest.OF.remove();
+        synchronized (order) {
+            TolerantDeltaRequest.OF.set(this);
+            lock();
+            isTaking = true;
+            try {
+                // Until the request for it is exchanged, and is to be written.
+                return super.getDiff();
+            } finally {
+                TolerantDeltaRequest.OF.remove();
+                if (isTaking) {
+                    isTaking = false;
+                    unlock();
+                }
+            }
         }
     }
 
@@ -252,7 +342,6 @@ public class RingtribeDeltaSession extends DeltaSession {
         if (unsent != null) {
             unsent.clear();
         }
-        principalUnsent = false;
     }
 
     @Override
@@ -262,6 +351,21 @@ public class RingtribeDeltaSession extends DeltaSession {
             super.setId(id);
         } finally {
             isNamed = true;
+        }
+    }
+
+    @Override
+    public void setId(String id, boolean notify) {
+        if (notify) {
+            // It is made, and its listeners are told.
+            super.setId(id, true);
+            return;
+        }
+        lock();
+        try {
+            super.setId(id, false);
+        } finally {
+            unlock();
         }
     }
 
@@ -290,8 +394,30 @@ public class RingtribeDeltaSession extends DeltaSession {
     public void setPrincipal(Principal principal, boolean addDeltaRequest) {
         lock();
         try {
-            principalUnsent |= addDeltaRequest;
+            if (!addDeltaRequest && !takes(AttributeOrder.PRINCIPAL)) {
+                return;
+            }
+            if (addDeltaRequest) {
+                unsent.add(AttributeOrder.PRINCIPAL);
+            }
             super.setPrincipal(principal, addDeltaRequest);
+        } finally {
+            unlock();
+        }
+    }
+
+    @Override
+    public void setMaxInactiveInterval(int interval, boolean addDeltaRequest) {
+        lock();
+        try {
+            // Null while stock's constructor runs.
+            if (unsent != null && !addDeltaRequest && !takes(AttributeOrder.MAX_INACTIVE_INTERVAL)) {
+                return;
+            }
+            if (unsent != null && addDeltaRequest) {
+                unsent.add(AttributeOrder.MAX_INACTIVE_INTERVAL);
+            }
+            super.setMaxInactiveInterval(interval, addDeltaRequest);
         } finally {
             unlock();
         }
@@ -301,6 +427,9 @@ public class RingtribeDeltaSession extends DeltaSession {
     protected void removeAttributeInternal(String name, boolean notify, boolean addDeltaRequest) {
         lock();
         try {
+            if (!addDeltaRequest && !takes(name)) {
+                return;
+            }
             if (addDeltaRequest && name != null) {
                 unsent.add(name);
             }
@@ -326,9 +455,13 @@ public class RingtribeDeltaSession extends DeltaSession {
         }
         lock();
         try {
+            // It may have been sent before the session got the id that it has now.
+            came.setSessionId(getIdInternal());
+            isApplying = true;
             came.execute(this, of.isNotifyListenersOnReplication());
             setPrimarySession(false);
         } finally {
+            isApplying = false;
             unlock();
         }
     }
@@ -379,6 +512,9 @@ public class RingtribeDeltaSession extends DeltaSession {
     public void setAttribute(String name, Object value, boolean notify, boolean addDeltaRequest) {
         lock();
         try {
+            if (!addDeltaRequest && !takes(name)) {
+                return;
+            }
             setting = Thread.currentThread();
             if (addDeltaRequest && name != null) {
                 unsent.add(name);

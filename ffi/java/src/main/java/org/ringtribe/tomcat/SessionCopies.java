@@ -1,9 +1,11 @@
 package org.ringtribe.tomcat;
 
+import java.io.IOException;
 import java.util.Map;
 import java.util.Queue;
 
 import org.apache.catalina.ha.session.SessionMessage;
+import org.apache.catalina.tribes.Member;
 
 /**
  * What comes of the sessions of other nodes, in whatever order: copies, changes that wait for their copy, and
@@ -66,6 +68,34 @@ final class SessionCopies {
         }
     }
 
+    /** A session was changed elsewhere: what is here already is passed over, where an earlier change is missing it is fetched. */
+    void change(SessionMessage message, Member sender) throws IOException, ClassNotFoundException {
+        SessionVersion sent = SessionVersion.ofMarked(message.getUniqueId());
+        String id = message.getSessionID();
+        RingtribeDeltaSession session = manager.find(id);
+        if (session == null) {
+            id = expired.idNow(id);
+            session = manager.find(id);
+        }
+        boolean isWhole;
+        if (session == null) {
+            // While it gets another id it has none; else it has ended.
+            isWhole = sent == null || expired.of(id) != null;
+        } else {
+            session.lock();
+            try {
+                isWhole = sent != null && session.changes().holds(sent)
+                        || session.apply(message.getSession(), sent, SessionVersion.writer(sender),
+                                SessionVersion.at(message.getUniqueId(), message.getTimestamp()));
+            } finally {
+                session.unlock();
+            }
+        }
+        if (!isWhole) {
+            manager.reconciler().missing(sender, id);
+        }
+    }
+
     /** A session was made, elsewhere. */
     void create(SessionMessage message, Runnable create) {
         String id = message.getSessionID();
@@ -124,7 +154,7 @@ final class SessionCopies {
         try {
             session.changed(null, writer, session.changedAt());
             expired.add(session.getIdInternal(), new ExpiredSessions.End(session.getCreationTimeInternal(),
-                    session.getThisAccessedTimeInternal(), false, session.changes()));
+                    session.getThisAccessedTimeInternal(), false, session.changes(), newId));
         } finally {
             session.unlock();
         }

@@ -4,6 +4,7 @@ import java.io.DataInput;
 import java.io.DataOutput;
 import java.io.IOException;
 import java.util.Arrays;
+import java.util.concurrent.TimeUnit;
 
 import org.apache.catalina.tribes.Member;
 
@@ -19,6 +20,8 @@ final class SessionVersion {
 
     /** Before it in the unique id of a message. */
     private static final String MARK = "~changes:";
+    /** Before that: when the change was made. */
+    private static final String AT = "~at:";
     /**
      * A node that was started again is another one, so that what its former life did and did not send
      * is not mixed up. A session that so many have changed begins a new count, and is copied as a whole once.
@@ -157,9 +160,24 @@ final class SessionVersion {
         return new SessionVersion(writers, counts);
     }
 
-    /** @return a unique id that carries it */
-    String mark(String uniqueId) {
-        return uniqueId + MARK + this;
+    /**
+     * @param at when the change was made, microseconds since 1970
+     * @return a unique id that carries it
+     */
+    String mark(String uniqueId, long at) {
+        return uniqueId + AT + Long.toHexString(at) + MARK + this;
+    }
+
+    /** @return when a change was made, microseconds since 1970, as its unique id says, or else its time in ms */
+    static long at(String uniqueId, long millis) {
+        int end = uniqueId == null ? -1 : uniqueId.lastIndexOf(MARK);
+        int at = end < 0 ? -1 : uniqueId.lastIndexOf(AT, end);
+        try {
+            return at < 0 ? TimeUnit.MILLISECONDS.toMicros(millis)
+                    : Long.parseLong(uniqueId.substring(at + AT.length(), end), HEX);
+        } catch (NumberFormatException e) {
+            return TimeUnit.MILLISECONDS.toMicros(millis);
+        }
     }
 
     /** @return what the unique id of a message carries; null if it carries none, as stock's */

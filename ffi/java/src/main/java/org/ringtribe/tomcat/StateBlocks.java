@@ -119,12 +119,13 @@ final class StateBlocks {
                 RingtribeDeltaSession session = (RingtribeDeltaSession) one;
                 session.lock();
                 try {
-                    session.writeObjectData(out);
+                    // Before what it is of: a change that is in both is made twice, which is no other than once.
                     session.changes().write(versionsOut);
                     versionsOut.writeLong(session.changedAt());
                 } finally {
                     session.unlock();
                 }
+                session.writeObjectData(out);
             }
             out.writeInt(VERSIONS);
             out.write(versions.toByteArray());

@@ -63,6 +63,9 @@ public class TolerantDeltaRequest extends DeltaRequest {
 
     @Override
     protected byte[] serialize() throws IOException {
+        if (OF.get() != null) {
+            OF.get().differenceTaken();
+        }
         try {
             return super.serialize();
         } catch (NotSerializableException e) {

@@ -24,6 +24,7 @@ class KeysTest {
         assertNotEquals(created, key(13, "ctx", "4712"));
         assertNotEquals(created, key(13, "other", "4711"));
         assertNotEquals(key(13, "ab", "c"), key(13, "a", "bc"), "names do not run together");
+        assertEquals(key(15, "ctx", "4711.node-a"), key(13, "ctx", "4711.node-b"), "before and after it moved");
     }
 
     @Test

@@ -58,7 +58,9 @@ class SessionVersionTest {
             }
             byte[] bytes = written(version);
             assertEquals(version, read(bytes));
-            assertEquals(version, SessionVersion.ofMarked(version.mark("id~changes:-123")));
+            String marked = version.mark("id~changes:-123", 1_234_567);
+            assertEquals(version, SessionVersion.ofMarked(marked));
+            assertEquals(1_234_567, SessionVersion.at(marked, 9));
             for (int n = 0; n < bytes.length; n += 7) {
                 byte[] part = Arrays.copyOf(bytes, n);
                 assertThrows(IOException.class, () -> read(part));

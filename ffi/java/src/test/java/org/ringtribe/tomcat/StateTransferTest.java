@@ -279,7 +279,7 @@ class StateTransferTest {
                 session.noDifference();
                 session.setAttribute("b", "2");
                 second = session.getDiff();
-                session.setChanges(secondChange, 2);
+                session.setChanges(secondChange, 2000);
                 newer = manager.serializeSessions(new Session[] { session });
             }
             byte[][] states = { older, newer };
@@ -290,8 +290,8 @@ class StateTransferTest {
                             return;
                         }
                         // Of a session that is not here, of one that ends, and of one that is made now.
-                        source.send(sender, SessionMessage.EVT_SESSION_DELTA, first, "x", firstChange.mark("x"), 1);
-                        source.send(sender, SessionMessage.EVT_SESSION_DELTA, second, "x", secondChange.mark("x"), 2);
+                        source.send(sender, SessionMessage.EVT_SESSION_DELTA, first, "x", firstChange.mark("x", 1000), 1);
+                        source.send(sender, SessionMessage.EVT_SESSION_DELTA, second, "x", secondChange.mark("x", 2000), 2);
                         source.send(sender, SessionMessage.EVT_SESSION_CREATED, null, "id-2", "id-2", madeAt);
                         source.block(sender, state, 1);
                         source.complete(sender);

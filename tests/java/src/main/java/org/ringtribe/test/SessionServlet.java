@@ -1,8 +1,13 @@
 package org.ringtribe.test;
 
 import java.io.IOException;
+import java.io.PrintWriter;
 import java.lang.management.ManagementFactory;
 import java.util.Arrays;
+import java.util.Collections;
+import java.util.Map;
+import java.util.StringJoiner;
+import java.util.TreeMap;
 import java.util.TreeSet;
 
 import javax.management.JMException;
@@ -14,13 +19,17 @@ import jakarta.servlet.http.HttpServletRequest;
 import jakarta.servlet.http.HttpServletResponse;
 import jakarta.servlet.http.HttpSession;
 
+import org.apache.catalina.Manager;
+import org.apache.catalina.Session;
+
 /**
  * Sessions over HTTP, in plain text: /set?k=&v=[&maxInactive=s] answers the value that is stored,
  * /get?k= the value or 404, /append?k=&v= changes a value in place, /invalidate ends the session,
  * /ended?id= tells whether a session that was known here has ended, without touching it. And what
  * JMX has: /jmx?bean=&get= an attribute's value, /jmx?bean=&call= what an operation returns,
- * /copies?k= a line for each session of this node, its id and the value, /manager?a= an attribute of
- * the manager's MBean: none touches a session.
+ * /copies?k= a line for each session of this node, its id and the value, /contents[?id=] a line for each
+ * (or that) session, its id and all attributes in order, /manager?a=,... attributes of the manager's MBean:
+ * none touches a session. /change?by=&turn= changes several attributes of a session that is there.
  */
 public class SessionServlet extends HttpServlet {
 
@@ -62,6 +71,15 @@ public class SessionServlet extends HttpServlet {
                 }
                 break;
             }
+            case "/change": {
+                HttpSession session = request.getSession(false);
+                if (session == null) {
+                    response.setStatus(HttpServletResponse.SC_NOT_FOUND);
+                } else {
+                    response.getWriter().print(change(session, request.getParameter("turn"), request.getParameter("by")));
+                }
+                break;
+            }
             case "/invalidate": {
                 HttpSession session = request.getSession(false);
                 if (session == null) {
@@ -74,6 +92,9 @@ public class SessionServlet extends HttpServlet {
             }
             case "/copies":
                 copies(request.getParameter("k"), response);
+                break;
+            case "/contents":
+                contents(request.getParameter("id"), response);
                 break;
             case "/manager":
                 response.getWriter().print(ofManager(request.getParameter("a")));
@@ -93,6 +114,26 @@ public class SessionServlet extends HttpServlet {
                 break;
             default:
                 response.setStatus(HttpServletResponse.SC_NOT_FOUND);
+        }
+    }
+
+    /**
+     * What requests of one session fight for ("last", "some", which comes and goes), what is of one alone
+     * ("of-" by), and how many there were ("count"), which the requests of one node cannot lose.
+     */
+    private static Object change(HttpSession session, String turn, String by) {
+        session.setAttribute("last", turn + "-" + by);
+        session.setAttribute("of-" + by, turn);
+        if (by.hashCode() % 2 == 0) {
+            session.setAttribute("some", by);
+        } else {
+            session.removeAttribute("some");
+        }
+        synchronized (SessionServlet.class) {
+            Object count = session.getAttribute("count");
+            Integer next = count == null ? 1 : (Integer) count + 1;
+            session.setAttribute("count", next);
+            return next;
         }
     }
 
@@ -119,10 +160,49 @@ public class SessionServlet extends HttpServlet {
         }
     }
 
-    private static Object ofManager(String attribute) throws IOException {
+    private static void contents(String only, HttpServletResponse response) throws IOException {
+        Manager manager = manager();
+        Map<String,String> lines = new TreeMap<>();
+        for (Session session : only == null ? manager.findSessions() : new Session[] { manager.findSession(only) }) {
+            if (session != null) {
+                lines.put(session.getIdInternal(), attributes(session.getSession()));
+            }
+        }
+        PrintWriter out = response.getWriter();
+        lines.forEach((id, attributes) -> out.print(id + " " + attributes + "\n"));
+    }
+
+    private static String attributes(HttpSession session) {
+        Map<String,Object> values = new TreeMap<>();
+        try {
+            for (String name : Collections.list(session.getAttributeNames())) {
+                values.put(name, session.getAttribute(name));
+            }
+        } catch (IllegalStateException e) {
+            return "has ended";
+        }
+        return values.toString();
+    }
+
+    private static Manager manager() throws IOException {
         try {
             MBeanServer beans = ManagementFactory.getPlatformMBeanServer();
-            return beans.getAttribute(manager(beans), attribute);
+            ObjectName application = new ObjectName("*:j2eeType=WebModule,name=//localhost/app,*");
+            ObjectName context = beans.queryNames(application, null).iterator().next();
+            return (Manager) beans.getAttribute(context, "manager");
+        } catch (JMException e) {
+            throw new IOException(e);
+        }
+    }
+
+    private static String ofManager(String attributes) throws IOException {
+        try {
+            MBeanServer beans = ManagementFactory.getPlatformMBeanServer();
+            StringJoiner values = new StringJoiner(",");
+            for (String attribute : attributes.split(",")) {
+                values.add(String.valueOf(beans.getAttribute(manager(beans), attribute)));
+            }
+            return values.toString();
         } catch (JMException e) {
             throw new IOException(e);
         }
