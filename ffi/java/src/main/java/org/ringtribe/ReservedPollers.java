@@ -15,6 +15,8 @@ import java.util.concurrent.locks.ReentrantLock;
 final class ReservedPollers {
 
     private static final int MOST = 8;
+    /** As many may wait for the turn when nothing comes; beyond that the one that has it ends. */
+    private static final int WAITING = 1;
     private static final long PAUSE_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
 
     private final Engine engine;
@@ -55,9 +57,11 @@ final class ReservedPollers {
     private void run(Poller poller) {
         while (!poller.isClosed()) {
             Records reply = null;
+            boolean isSpare = false;
             turn.lock();
             try {
                 Records records = poller.poll();
+                isSpare = records == null && !poller.isClosed() && turn.getQueueLength() > WAITING;
                 if (records != null && records.advance()) {
                     if (records.type() == Records.MESSAGE) {
                         reply = records;
@@ -72,6 +76,10 @@ final class ReservedPollers {
                 LockSupport.parkNanos(PAUSE_NANOS);
             } finally {
                 turn.unlock();
+            }
+            if (isSpare) {
+                count.decrementAndGet();
+                return;
             }
             if (reply != null) {
                 if (!turn.hasQueuedThreads()) {

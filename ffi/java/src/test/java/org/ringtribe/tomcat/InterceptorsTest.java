@@ -18,6 +18,7 @@ import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 
@@ -32,6 +33,8 @@ import org.apache.catalina.tribes.MembershipListener;
 import org.apache.catalina.tribes.UniqueId;
 import org.apache.catalina.tribes.group.ChannelInterceptorBase;
 import org.apache.catalina.tribes.group.InterceptorPayload;
+import org.apache.catalina.tribes.group.RpcCallback;
+import org.apache.catalina.tribes.group.RpcChannel;
 import org.apache.catalina.tribes.group.interceptors.DomainFilterInterceptor;
 import org.apache.catalina.tribes.group.interceptors.EncryptInterceptor;
 import org.apache.catalina.tribes.group.interceptors.GzipInterceptor;
@@ -262,6 +265,64 @@ class InterceptorsTest {
             returned.countDown();
             assertEquals("hello", b.next());
             assertEquals("completed", told.poll(30, TimeUnit.SECONDS));
+        }
+    }
+
+    /** An RPC of which one side is held up. */
+    private static RpcCallback held(CountDownLatch until, Semaphore arrived) {
+        return new RpcCallback() {
+            @Override
+            public Serializable replyRequest(Serializable message, Member sender) {
+                hold();
+                return "late";
+            }
+
+            @Override
+            public void leftOver(Serializable message, Member sender) {
+                hold();
+            }
+
+            private void hold() {
+                arrived.release();
+                try {
+                    until.await();
+                } catch (InterruptedException e) {
+                    Thread.currentThread().interrupt();
+                }
+            }
+        };
+    }
+
+    private static long reservedThreads() {
+        return Thread.getAllStackTraces().keySet().stream().filter(thread -> thread.getName().startsWith("Ringtribe-Reserved"))
+                .count();
+    }
+
+    @Test
+    void threadsThatLateRepliesNeededGoWhenNothingComes() throws Exception {
+        int mcastPort = OneNode.freeUdpPort();
+        byte[] id = { 'r', 'p', 'c' };
+        int late = 4;
+        try (Node a = new Node(mcastPort, null); Node b = new Node(mcastPort, null)) {
+            a.awaits(b);
+            long before = reservedThreads();
+            CountDownLatch answers = new CountDownLatch(1);
+            CountDownLatch goes = new CountDownLatch(1);
+            Semaphore asked = new Semaphore(0);
+            Semaphore answered = new Semaphore(0);
+            RpcChannel answering = new RpcChannel(id, b.channel, held(answers, asked));
+            RpcChannel asking = new RpcChannel(id, a.channel, held(goes, answered));
+            for (int n = 0; n < late; n++) {
+                assertEquals(0, asking.send(a.channel.getMembers(), "question", RpcChannel.FIRST_REPLY, 0, 10).length);
+            }
+            assertTrue(asked.tryAcquire(late, 30, TimeUnit.SECONDS));
+            answers.countDown();
+            assertTrue(answered.tryAcquire(late, 30, TimeUnit.SECONDS), "one that is held up holds up the others");
+            assertTrue(reservedThreads() >= before + late);
+            goes.countDown();
+            TwoNodes.await("one waits beside the one whose turn it is", () -> reservedThreads() <= before + 1);
+            asking.breakdown();
+            answering.breakdown();
         }
     }
 
