@@ -1,5 +1,6 @@
 //! What the threads of one node share.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError};
 
 use crate::delivery::DeliveryQueue;
@@ -11,11 +12,12 @@ use crate::ids::{BootId, Instant};
 use crate::joins::Joins;
 use crate::order::Orders;
 use crate::phase::Phases;
+use crate::protocol::foreign::{Foreign, Named};
 use crate::protocol::lately::Lately;
 use crate::protocol::stream::Reservations;
 use crate::status::Status;
-use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, RwLock};
 
 #[cfg(feature = "planted-bugs")]
 pub use crate::planted::Planted;
@@ -145,6 +147,10 @@ counters! {
     dropped_broadcasts_count,
     /// Connections closed because of what came on them.
     bad_input_count,
+    /// Connections closed because TLS came on them.
+    tls_hellos_count,
+    /// Connections closed because Tomcat 5.5's replication came on them.
+    tomcat_55_frames_count,
     /// Frames received whole.
     frames_received_count,
     /// Bytes received.
@@ -213,6 +219,7 @@ pub struct Shared {
     orders: OrdersHandle,
     local_package: RwLock<Arc<[u8]>>,
     extension: RwLock<Arc<[u8]>>,
+    foreign: Mutex<Named<(Foreign, IpAddr)>>,
 }
 
 #[derive(Clone)]
@@ -247,6 +254,7 @@ impl Shared {
             orders: OrdersHandle(orders),
             local_package: RwLock::new(Arc::from([])),
             extension: RwLock::new(Arc::from([])),
+            foreign: Mutex::default(),
             boot_id,
             bounds,
         })
@@ -275,6 +283,20 @@ impl Shared {
         count(&self.counters.bad_input_count, 1);
         let text = format!("connection {connection} closed: it sent {fault}");
         self.deliveries.event(Event::Log { level: LogLevel::Warn, text });
+    }
+
+    /// As [`Self::accuse`] of a connection that speaks something known, which is said once of an address
+    /// for each such thing.
+    pub(crate) fn name_foreign(&self, peer: SocketAddr, foreign: Foreign) {
+        foreign.count(&self.counters);
+        let mut named = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = named.is_first((foreign, peer.ip()));
+        drop(named);
+        if is_first {
+            self.accuse(format_args!("from {peer}"), &foreign.fault());
+        } else {
+            count(&self.counters.bad_input_count, 1);
+        }
     }
 
     pub(crate) fn set_oldest_since(&self, worker: u16, since: Option<Instant>) {

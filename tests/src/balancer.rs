@@ -230,8 +230,15 @@ impl Balancer {
     /// # Errors
     /// It is another balancer, or did not do it.
     pub fn maintain(&self, node: usize, in_service: bool) -> Result<(), String> {
+        self.maintain_route(self.nodes[node].route, in_service)
+    }
+
+    /// As [`Balancer::maintain`], by jvmRoute: an edited configuration may have more nodes.
+    ///
+    /// # Errors
+    /// It is another balancer, or did not do it.
+    pub fn maintain_route(&self, route: &str, in_service: bool) -> Result<(), String> {
         let text = |error: std::io::Error| error.to_string();
-        let route = self.nodes[node].route;
         let state = if in_service { "ready" } else { "maint" };
         let mut stream = UnixStream::connect(self.directory.join("admin.sock")).map_err(text)?;
         writeln!(stream, "set server ringtribe/{route} state {state}").map_err(text)?;

@@ -356,6 +356,8 @@ impl ControlHandle {
             ("asymmetric_views_count", counters.asymmetric_views_count),
             ("foreign_boot_ids_count", counters.foreign_boot_ids_count),
             ("other_clusters_count", counters.other_clusters_count),
+            ("tls_members_count", counters.tls_members_count),
+            ("tomcat_55_heartbeats_count", counters.tomcat_55_heartbeats_count),
         ]
     }
 

@@ -16,6 +16,7 @@ use crate::event::{Event, LogLevel};
 use crate::ids::Instant;
 use crate::io::{ConnId, Errno, Evidence, Io, SendBatch};
 use crate::message::AckMode;
+use crate::protocol::foreign::Fault;
 use crate::protocol::half_frame::{self, HalfFrame};
 use crate::protocol::lately::{ConnectionRecord, Digest, Seen, Verdict, Waiting};
 use crate::shared::{Shared, count, planted};
@@ -120,7 +121,13 @@ impl Accepted {
         }
         count(&shared.counters.received_bytes, bytes.len() as u64);
         if let Err(fault) = self.decode(bytes, items, lines, shared, io) {
-            self.refuse(&fault, lines, shared, io);
+            match fault {
+                Fault::Foreign(foreign) => {
+                    shared.name_foreign(self.peer, foreign);
+                    self.close(true, lines, shared, io);
+                }
+                Fault::Text(text) => self.refuse(&text, lines, shared, io),
+            }
         }
     }
 
@@ -174,7 +181,7 @@ impl Accepted {
         lines: &Lines,
         shared: &Shared,
         io: &mut impl Io,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         let limits = shared.bounds.wire();
         while !bytes.is_empty() {
             if let Some(mut partial) = self.partial.take() {
@@ -184,7 +191,7 @@ impl Accepted {
                     // The length stands in the first 11 bytes.
                     Ok(Step::NeedMore { frame_bytes: None }) => 11,
                     Ok(Step::Frame { .. }) => return Err("a frame was left undelivered".into()),
-                    Err(error) => return Err(error.to_string()),
+                    Err(error) => return Err(Fault::of_frame(partial.vec(), &error)),
                 };
                 let take_bytes = bytes.len().min(want_bytes - have_bytes);
                 partial.vec().extend_from_slice(&bytes[..take_bytes]);
@@ -192,7 +199,7 @@ impl Accepted {
                 let whole = match decode_frame(partial.vec(), &limits) {
                     Ok(Step::NeedMore { .. }) => false,
                     Ok(Step::Frame { .. }) => true,
-                    Err(error) => return Err(error.to_string()),
+                    Err(error) => return Err(Fault::of_frame(partial.vec(), &error)),
                 };
                 if whole {
                     let whole = partial.freeze();
@@ -216,7 +223,7 @@ impl Accepted {
                     self.partial = Some(partial);
                     bytes = &[];
                 }
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(Fault::of_frame(bytes, &error)),
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 mod accepted;
 mod back_off;
 pub mod core;
+pub(crate) mod foreign;
 mod half_frame;
 mod inbound;
 mod lane;

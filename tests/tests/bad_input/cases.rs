@@ -145,6 +145,16 @@ pub(super) fn cases(bench: &Bench, life: u64) -> Vec<Case> {
     vec![
         closes("garbage", b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", "frame"),
         closes("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "TLS"),
+        closes(
+            "a frame of Tomcat 5.5.25",
+            b"FLT2002\0\0\0\x02\0\0\0\x08\xac\xed\0\x05sr\0\x2cTLF2003",
+            "it sent a frame of Tomcat 5.5.10 to 5.5.36: this node speaks as Tomcat 7.0 to 11 do",
+        ),
+        closes(
+            "a frame of Tomcat 5.5.9",
+            b"FLT2002\0\0\0\x08\xac\xed\0\x05sr\0\x2cTLF2003",
+            "it sent a frame of Tomcat 5.5.9 or older: this node speaks as Tomcat 7.0 to 11 do",
+        ),
         closes("a Tribes frame that is too long", b"FLT2002\x7f\xff\xff\xff", "2147483647"),
         ends("half a Tribes frame", &probe, "inside a frame"),
         ends("half a hello", &encoded(&good)[..60], "ended after 60 bytes of a hello"),

@@ -2,7 +2,7 @@
 //! the log with its address, and counted, while a healthy member goes on.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -48,6 +48,87 @@ fn each_kind_is_refused_counted_and_named() {
         for case in cases(bench, 1) {
             case.check(bench);
         }
+    });
+}
+
+/// What strangers speak that is known here, and who offers what nobody here can use, is named within 5 s.
+const NAMED_WITHIN: Duration = Duration::from_secs(5);
+
+#[test]
+fn what_is_known_and_not_spoken_here_is_named_once_and_counted() {
+    const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    const OF_5_5: &[u8] = b"FLT2002\0\0\0\x02\0\0\0\x08\xac\xed\0\x05sr\0\x2cTLF2003";
+    Bench::during(&[], |bench| {
+        for (bytes, says, counter) in [
+            (TLS, "a TLS hello", "tls_hellos_count"),
+            (OF_5_5, "a frame of Tomcat 5.5", "tomcat_55_frames_count"),
+        ] {
+            let clock = Instant::now();
+            for _ in 0..5 {
+                // Byte by byte it is the same.
+                for pieces in [bytes.len(), 1] {
+                    let mut stream = bench.connect().expect("it listens");
+                    for piece in bytes.chunks(pieces) {
+                        let _ = stream.write_all(piece);
+                    }
+                    assert_eq!(read_out(&mut stream), b"");
+                }
+            }
+            assert!(clock.elapsed() < NAMED_WITHIN, "{:?}", clock.elapsed());
+            assert_eq!(bench.node.counter(counter), 10, "{says}");
+            let named = |text: &&String| text.contains(says);
+            assert_eq!(bench.node.look(|seen| seen.logs.iter().filter(named).count()), 1, "{says}");
+        }
+
+        // In the group: a heartbeat of Tomcat 5.5, and one of a member that has only a port with TLS.
+        let name = b"tcp://127.0.0.1:8015";
+        let of_5_5 = [
+            &1_000_i64.to_be_bytes()[..],
+            &8_015_i32.to_be_bytes(),
+            &[127, 0, 0, 1],
+            &20_u32.to_be_bytes(),
+            name,
+            &8_u32.to_be_bytes(),
+            b"catalina",
+        ]
+        .concat();
+        let mut of_tls = Vec::new();
+        tribes::Member {
+            alive_ms: 1_000,
+            port: -1,
+            secure_port: 4_443,
+            udp_port: -1,
+            host: &[127, 0, 0, 1],
+            command: b"",
+            domain: b"",
+            unique_id: &[9; 16],
+            payload: b"",
+        }
+        .encode(&mut of_tls);
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        socket2::SockRef::from(&socket)
+            .set_multicast_if_v4(&Ipv4Addr::LOCALHOST)
+            .expect("loopback");
+        let to = format!("228.0.0.4:{}", bench.mcast_port);
+        let clock = Instant::now();
+        for (packet, says, counter) in [
+            (&of_5_5, "tcp://127.0.0.1:8015", "tomcat_55_heartbeats_count"),
+            (&of_tls, "offers TLS alone (securePort 4443, port -1)", "tls_members_count"),
+        ] {
+            for _ in 0..3 {
+                socket.send_to(packet, &to).expect("sent");
+            }
+            let parts = [says, "is no member"];
+            let said = bench.node.wait(says, |seen| seen.has_log(&parts).then_some(()));
+            said.expect("it is named");
+            let counted =
+                bench.node.wait(says, |_| (bench.node.counter(counter) == 3).then_some(()));
+            counted.expect("each is counted");
+            let named = |text: &&String| text.contains(says);
+            assert_eq!(bench.node.look(|seen| seen.logs.iter().filter(named).count()), 1, "{says}");
+        }
+        assert!(clock.elapsed() < NAMED_WITHIN, "{:?}", clock.elapsed());
+        assert_eq!(bench.node.counter("malformed_datagrams_count"), 0);
     });
 }
 

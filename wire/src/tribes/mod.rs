@@ -10,6 +10,7 @@ mod frame;
 mod member;
 pub mod options;
 pub mod payload;
+mod tomcat55;
 
 pub use channel_data::{ChannelData, data_head_bytes, encode_data_head};
 pub use datagram::{Datagram, decode_datagram};
@@ -17,6 +18,7 @@ pub use frame::{
     ACK, FAIL_ACK, FOOTER, FRAME_OVERHEAD_BYTES, Frame, HEADER, Step, decode_frame, finish,
 };
 pub use member::{Member, SHUTDOWN_COMMAND};
+pub use tomcat55::Tomcat55;
 
 /// The message of a liveness probe (`TcpFailureDetector.TCP_FAIL_DETECT`).
 pub const TCP_FAILURE_DETECTOR_MAGIC: [u8; 64] =

@@ -106,6 +106,10 @@ impl WorkerCore {
                 self.tribes_received(conn, &read, io);
             }
             Greeted::Broken(text) => self.broken(conn, peer, &text, io),
+            Greeted::Known(foreign) => {
+                self.shared.name_foreign(peer, foreign);
+                self.leave(conn, true, io);
+            }
             Greeted::Foreign(reason) => {
                 self.refuse(conn, peer, &Refusal { status: HelloStatus::Version, reason }, 0, io);
             }

@@ -220,4 +220,8 @@ pub struct MembershipCounters {
     pub foreign_boot_ids_count: u64,
     /// Packets and answers of nodes with another clusterName.
     pub other_clusters_count: u64,
+    /// Heartbeats of members that offer a port with TLS alone.
+    pub tls_members_count: u64,
+    /// Heartbeats of Tomcat 5.5.
+    pub tomcat_55_heartbeats_count: u64,
 }

@@ -11,6 +11,7 @@
 
 mod candidates;
 mod cluster;
+mod foreign;
 mod interface;
 mod probes;
 mod speech;
@@ -33,6 +34,7 @@ use crate::status::Status;
 
 pub use interface::{Input, LocalMember, MembershipCounters, Output, ProbeResult, StaticMember};
 
+use crate::protocol::foreign::Named;
 use candidates::Candidates;
 use cluster::Cluster;
 use probes::{SECOND_LOOKS_COUNT, Target};
@@ -148,6 +150,8 @@ pub struct Membership {
     next_heartbeat: Option<Instant>,
     known: BTreeMap<Identity, Known>,
     candidates: Candidates,
+    /// Who cannot be a member, by name.
+    foreign: Named<String>,
     ticked: Option<Instant>,
     /// When it last noticed that it had stood still.
     woke: Option<Instant>,
@@ -183,6 +187,7 @@ impl Membership {
             next_heartbeat: None,
             known: BTreeMap::new(),
             candidates: Candidates::default(),
+            foreign: Named::default(),
             ticked: None,
             woke: None,
             probes: BTreeMap::new(),
@@ -417,7 +422,7 @@ impl Membership {
     }
 
     fn datagram(&mut self, bytes: &[u8], from: SocketAddr, now: Instant, out: &mut Vec<Output>) {
-        if !self.receiving {
+        if !self.receiving || self.is_of_tomcat_55(bytes, from, out) {
             return;
         }
         let mut ignore = |text: String| {
@@ -460,6 +465,9 @@ impl Membership {
             return;
         }
         self.counters.heartbeats_received_count += 1;
+        if self.has_tls_alone(member, from, out) {
+            return;
+        }
         let identity = Identity::of(member);
         if (&identity.host, identity.port) == (&self.local.host, self.local.port) {
             // The last word of a former life here, or a forged one.

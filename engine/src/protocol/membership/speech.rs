@@ -120,7 +120,7 @@ impl Membership {
         now: Instant,
         out: &mut Vec<Output>,
     ) -> bool {
-        if self.is_of_other_cluster(extension, from, now, out) {
+        if self.is_of_other_cluster(extension, from, out) {
             return true;
         }
         let boot_id = BootId(extension.boot_id);
@@ -142,7 +142,6 @@ impl Membership {
         &mut self,
         extension: &Extension<'_>,
         from: SocketAddr,
-        now: Instant,
         out: &mut Vec<Output>,
     ) -> bool {
         if self.own.is_none() || extension.cluster_name == self.cluster.name() {
@@ -156,7 +155,8 @@ impl Membership {
                 String::from_utf8_lossy(extension.cluster_name).escape_debug(),
                 String::from_utf8_lossy(self.cluster.name()).escape_debug()
             );
-            self.log(now, text, out);
+            // Whatever else was said this second: it is told once only.
+            out.push(Output::Log { level: LogLevel::Warn, text });
         }
         true
     }

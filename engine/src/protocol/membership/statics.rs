@@ -139,7 +139,7 @@ impl Membership {
             self.enter_static(stock, package, 0, None, now, out);
             return;
         };
-        if self.is_of_other_cluster(&extension, address, now, out) {
+        if self.is_of_other_cluster(&extension, address, out) {
             self.back_off(address, now);
             return;
         }

@@ -12,10 +12,11 @@ use crate::directory::Identity;
 use crate::event::{Event, LogLevel};
 use crate::ids::{BootId, Instant};
 use crate::io::SendBatch;
+use crate::protocol::foreign::Foreign;
 use crate::shared::{Shared, count, planted};
 
-/// First byte of a TLS connection: a handshake record.
-const TLS_RECORD: u8 = 0x16;
+/// A TLS connection begins with a handshake record of version 3.
+const TLS_RECORD: [u8; 2] = [0x16, 3];
 
 /// A connection whose first bytes are not all there, or that is on its way to its worker, or that is
 /// refused and waits for its answer to go out.
@@ -41,8 +42,10 @@ pub(crate) enum Greeted<'a> {
     Hello(Hello<'a>),
     /// A hello in a version, or with a feature, that is not spoken here.
     Foreign(String),
-    /// Our own format, and broken; or one that is known and not spoken here.
+    /// Our own format, and broken.
     Broken(String),
+    /// A format that is known and not spoken here.
+    Known(Foreign),
 }
 
 impl Greeting {
@@ -53,10 +56,11 @@ impl Greeting {
     /// Looks at what was read.
     pub(crate) fn look(&self) -> Greeted<'_> {
         let read = self.read.as_slice();
-        if read.first() == Some(&TLS_RECORD) {
-            return Greeted::Broken(
-                "a TLS hello: no TLS is spoken here, connect to this port in plain TCP".into(),
-            );
+        if read.starts_with(&TLS_RECORD) {
+            return Greeted::Known(Foreign::Tls);
+        }
+        if read == &TLS_RECORD[..1] {
+            return Greeted::More;
         }
         let magic_bytes = read.len().min(MAGIC.len());
         if read[..magic_bytes] != MAGIC[..magic_bytes] {

@@ -1,6 +1,7 @@
 package org.ringtribe.tomcat;
 
 import java.io.Serializable;
+import java.util.concurrent.atomic.AtomicLong;
 
 import org.apache.catalina.ha.session.SessionMessage;
 import org.apache.catalina.ha.tcp.SimpleTcpCluster;
@@ -14,6 +15,7 @@ import org.apache.catalina.tribes.MembershipListener;
 import org.apache.catalina.tribes.MembershipService;
 import org.apache.catalina.tribes.UniqueId;
 import org.apache.catalina.tribes.group.GroupChannel;
+import org.apache.catalina.tribes.group.interceptors.EncryptInterceptor;
 import org.apache.catalina.tribes.group.interceptors.MessageDispatchInterceptor;
 import org.apache.catalina.tribes.group.interceptors.TcpFailureDetector;
 import org.apache.juli.logging.Log;
@@ -35,6 +37,7 @@ public class RingtribeChannel extends GroupChannel {
     private volatile boolean stock;
     private final Copies copies = new Copies();
     private final RefusedPairing pairing = new RefusedPairing();
+    private final AtomicLong refusedPairings = new AtomicLong();
     private SimpleTcpCluster cluster;
 
     public RingtribeChannel() {
@@ -88,7 +91,9 @@ public class RingtribeChannel extends GroupChannel {
     @Override
     public void messageReceived(ChannelMessage message) {
         if (message != null) {
-            pairing.look(message);
+            if (pairing.look(message) != null) {
+                refusedPairings.incrementAndGet();
+            }
         }
         super.messageReceived(message);
     }
@@ -164,7 +169,7 @@ public class RingtribeChannel extends GroupChannel {
 
     /**
      * {@inheritDoc} A stock MessageDispatchInterceptor, which loses the order, and a stock TcpFailureDetector,
-     * which takes who was started again for who was killed, are replaced.
+     * which takes who was started again for who was killed, are replaced. An EncryptInterceptor is watched.
      */
     @Override
     public void addInterceptor(ChannelInterceptor interceptor) {
@@ -175,6 +180,17 @@ public class RingtribeChannel extends GroupChannel {
         } else {
             super.addInterceptor(interceptor);
         }
+        if (interceptor instanceof EncryptInterceptor) {
+            super.addInterceptor(new EncryptionWatch((EncryptInterceptor) interceptor, text -> {
+                refusedPairings.incrementAndGet();
+                log.error(text);
+            }));
+        }
+    }
+
+    /** @return how many members were named because they and this node cannot read each other */
+    long refusedPairings() {
+        return refusedPairings.get();
     }
 
     @Override

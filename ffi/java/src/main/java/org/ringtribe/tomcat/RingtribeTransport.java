@@ -115,7 +115,12 @@ public class RingtribeTransport extends PooledParallelSender
     @Override
     public String getEngineStatistics() {
         ChannelEngine engine = shared;
-        return engine == null ? "" : engine.engine().describe();
+        if (engine == null) {
+            return "";
+        }
+        String text = engine.engine().describe();
+        return channel instanceof RingtribeChannel
+                ? text + "refused_pairings_count=" + ((RingtribeChannel) channel).refusedPairings() + "\n" : text;
     }
 
     @Override

@@ -180,6 +180,12 @@ class InterceptorsTest {
             // Each member has acknowledged: what those without the key heard is there by now.
             assertTrue(other.received.isEmpty(), String.valueOf(other.received));
             assertFalse(none.received.stream().anyMatch("the secret of the session"::equals));
+            // One message in 256 looks right under any key.
+            for (int i = 0; i < 5 && other.channel.refusedPairings() == 0; i++) {
+                a.send("and again");
+            }
+            assertEquals(1, other.channel.refusedPairings(), "who cannot read it says so");
+            assertEquals(0, b.channel.refusedPairings());
         }
     }
 
