@@ -10,7 +10,7 @@ use ringtribe_wire::tribes::Member;
 use crate::budget::Budget;
 use crate::ids::{BootId, Epoch, Key, Link, MemberId};
 use crate::status::Status;
-use crate::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, RwLock, RwLockReadGuard};
 
 /// What identifies a Tribes member (`MemberImpl.equals`): address, port and unique id.
@@ -94,6 +94,7 @@ pub struct MemberEntry {
     package: RwLock<Arc<[u8]>>,
     incarnation: OnceLock<Incarnation>,
     vitals: Mutex<Vitals>,
+    still_ms: AtomicU32,
     ended: AtomicU16,
     shown: AtomicBool,
     /// Messages that the member missed because an epoch ended, over all epochs of its incarnation;
@@ -189,6 +190,16 @@ impl MemberEntry {
     #[must_use]
     pub fn vitals(&self) -> Vitals {
         *self.vitals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For how long no delivery had ended there, as its last echo says, ms; 0: nothing waited there.
+    pub(crate) fn still_ms(&self) -> u32 {
+        self.still_ms.load(Ordering::Relaxed)
+    }
+
+    /// An echo was answered.
+    pub(crate) fn set_still_ms(&self, still_ms: u32) {
+        self.still_ms.store(still_ms, Ordering::Relaxed);
     }
 
     /// Replaces [`MemberEntry::vitals`].
@@ -317,6 +328,7 @@ impl Directory {
             package: RwLock::new(package.into()),
             incarnation: OnceLock::new(),
             vitals: Mutex::default(),
+            still_ms: AtomicU32::new(0),
             ended: AtomicU16::new(LIVE),
             shown: AtomicBool::new(false),
             after_cut: OnceLock::new(),

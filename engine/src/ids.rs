@@ -18,6 +18,12 @@ impl Instant {
         Self(self.0.saturating_add(ms.saturating_mul(1_000_000)))
     }
 
+    /// So much earlier, not before the beginning.
+    #[must_use]
+    pub const fn minus_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_sub(ms.saturating_mul(1_000_000)))
+    }
+
     /// Whole milliseconds since `earlier`, 0 when `earlier` is later.
     #[must_use]
     pub const fn ms_since(self, earlier: Self) -> u64 {

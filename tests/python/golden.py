@@ -18,7 +18,7 @@ HELLO_ACK = dict(version=1, status=0, features=0, boot_id=BOOT_B, epoch=3, recei
                  applied=1228, credit=9_000_000, max_frame=65536, granted=1199)
 KEY = wire.hash_name(b"session-1")
 ACK = dict(received=1000, applied=990, credit=262_144 + 4096, granted=17, oldest_ms=250)
-ECHO = dict(oldest_ms=250, token=0x0102030405060708, view_hash=0x1122334455667788, members=3,
+ECHO = dict(still_ms=250, token=0x0102030405060708, view_hash=0x1122334455667788, members=3,
             free_pollers=5)
 DATA = dict(place=5, sequence=7, key=KEY, body=b"hello")
 PAYLOAD = b"ten bytes!"

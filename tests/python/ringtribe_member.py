@@ -253,7 +253,7 @@ class Member(Acceptor):
                 self.changed.wait_for(lambda: self.closing, timeout=self.frequency)
 
     def _vitals(self):
-        return dict(oldest_ms=0, view_hash=0, members=0, free_pollers=1)
+        return dict(still_ms=0, view_hash=0, members=0, free_pollers=1)
 
     # What an application does.
 

@@ -23,7 +23,7 @@ KINDS = {
     3: ("GAP", 40, [("cause", "H", 12), ("sequence", "Q", 16), ("key", "Q", 24),
                     ("refused", "Q", 32)]),
     4: ("CONFIRM", 24, [("count", "Q", 16)]),
-    5: ("ECHO", 40, [("oldest_ms", "I", 12), ("token", "Q", 16), ("view_hash", "Q", 24),
+    5: ("ECHO", 40, [("still_ms", "I", 12), ("token", "Q", 16), ("view_hash", "Q", 24),
                      ("members", "H", 32), ("free_pollers", "H", 34)]),
     7: ("GOODBYE", 24, [("phase", "H", 12), ("reason", "H", 14), ("sequence", "Q", 16)]),
     8: ("JOIN", 24, [("token", "Q", 16)]),

@@ -102,7 +102,7 @@ impl Golden {
 
     fn echo(&self) -> Echo {
         Echo {
-            oldest_ms: self.small("oldest_ms"),
+            still_ms: self.small("still_ms"),
             token: self.number("token"),
             view_hash: self.number("view_hash"),
             members: self.small("members"),

@@ -97,8 +97,8 @@ fn frame() -> impl Strategy<Value = Owned> {
         Owned::Gap(Gap { cause, sequence, key, refused })
     });
     let echo = any::<(u32, u64, u64, u16, u16, bool)>().prop_map(|numbers| {
-        let (oldest_ms, token, view_hash, members, free_pollers, reply) = numbers;
-        Owned::Echo(Echo { oldest_ms, token, view_hash, members, free_pollers }, reply)
+        let (still_ms, token, view_hash, members, free_pollers, reply) = numbers;
+        Owned::Echo(Echo { still_ms, token, view_hash, members, free_pollers }, reply)
     });
     let goodbye = any::<(bool, u16, u64)>().prop_map(|(is_final, reason, sequence)| {
         Owned::Goodbye(Goodbye { is_final, reason, sequence })

@@ -150,6 +150,11 @@ impl Inbound {
     pub(super) fn oldest_since(&self) -> Option<Instant> {
         self.by_number.values().filter_map(ReceiveStream::oldest_since).min()
     }
+
+    /// Changes when a delivery ends that is no reply.
+    pub(super) fn data_ended_count(&self) -> u64 {
+        self.by_number.values().map(ReceiveStream::data_ended_count).sum()
+    }
 }
 
 #[cfg(test)]

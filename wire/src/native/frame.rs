@@ -93,7 +93,7 @@ layout!(GapLayout, 40, {
 });
 layout!(TokenLayout, 24, { reserved: U32 = 12, token: U64 = 16, });
 layout!(EchoLayout, 40, {
-    oldest_ms: U32 = 12, token: U64 = 16, view_hash: U64 = 24, members: U16 = 32,
+    still_ms: U32 = 12, token: U64 = 16, view_hash: U64 = 24, members: U16 = 32,
     free_pollers: U16 = 34, reserved: U32 = 36,
 });
 layout!(GoodbyeLayout, 24, { phase: U16 = 12, reason: U16 = 14, sequence: U64 = 16, });
@@ -330,8 +330,8 @@ impl Gap {
 /// Whether the peer's engine runs, and how it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Echo {
-    /// Age of its oldest delivery without an outcome, in ms.
-    pub oldest_ms: u32,
+    /// For how long no delivery has ended there though some are without an outcome, in ms; 0: none is.
+    pub still_ms: u32,
     /// Comes back in the reply.
     pub token: u64,
     /// Hash over the members that it sees.
@@ -348,7 +348,7 @@ impl Echo {
     pub fn encode(&self, reply: bool) -> [u8; 40] {
         let layout = EchoLayout {
             common: BLANK,
-            oldest_ms: self.oldest_ms.into(),
+            still_ms: self.still_ms.into(),
             token: self.token.into(),
             view_hash: self.view_hash.into(),
             members: self.members.into(),
@@ -612,7 +612,7 @@ fn interpret<'a>(sound: &Sound<'a>) -> Result<Frame<'a>, Error> {
         kind @ (5 | 6) => {
             let layout: EchoLayout = fixed(header)?;
             let echo = Echo {
-                oldest_ms: layout.oldest_ms.get(),
+                still_ms: layout.still_ms.get(),
                 token: layout.token.get(),
                 view_hash: layout.view_hash.get(),
                 members: layout.members.get(),

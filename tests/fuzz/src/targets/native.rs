@@ -226,7 +226,7 @@ pub fn scripted<'a, 's: 'a>(script: &mut Script<'s>, entries: &'a mut Vec<u8>) -
         5 => Frame::Confirm { count: script.number() },
         kind @ (6 | 7) => {
             let echo = Echo {
-                oldest_ms: script.number32(),
+                still_ms: script.number32(),
                 token: script.number(),
                 view_hash: script.number(),
                 members: script.u16(),

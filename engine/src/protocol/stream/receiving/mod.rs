@@ -86,6 +86,8 @@ pub(crate) struct ReceiveStream {
     limit_bytes: u64,
     granted: u64,
     unfinished: VecDeque<Unfinished>,
+    /// Outcomes of pollers so far.
+    ended_count: u64,
     /// Outcomes that no ack of this connection has said.
     news: Vec<(u64, Status)>,
     /// Failed outcomes that the sender has not confirmed, in the order of the acks.
@@ -137,6 +139,7 @@ impl ReceiveStream {
             limit_bytes: 0,
             granted: 0,
             unfinished: VecDeque::new(),
+            ended_count: 0,
             news: Vec::new(),
             unconfirmed: VecDeque::new(),
             confirmed_count: 0,
@@ -382,10 +385,10 @@ impl ReceiveStream {
             }
             Frame::Echo(echo) => {
                 // Of the whole node: a reply stream itself has little that could stand still.
-                let oldest_ms = sink.shared.oldest_unfinished_ms(sink.now);
-                let oldest_ms = u32::try_from(oldest_ms).unwrap_or(u32::MAX);
+                let still_ms = sink.shared.still_ms(sink.now);
+                let still_ms = u32::try_from(still_ms).unwrap_or(u32::MAX);
                 if self.control.len() < MAX_FRAME_BYTES {
-                    let echo = Echo { oldest_ms, token: echo.token, ..Echo::default() };
+                    let echo = Echo { still_ms, token: echo.token, ..Echo::default() };
                     self.control.extend(echo.encode(true));
                 }
                 Ok(())
@@ -520,6 +523,11 @@ impl ReceiveStream {
     /// Since when the oldest message waits for its outcome.
     pub(crate) fn oldest_since(&self) -> Option<Instant> {
         self.unfinished.iter().find(|m| m.status.is_none()).map(|message| message.since)
+    }
+
+    /// How many messages have their outcome from a poller; of replies, none.
+    pub(crate) fn data_ended_count(&self) -> u64 {
+        if self.stream == self.streams { 0 } else { self.ended_count }
     }
 
     /// Whether nothing of it is needed: no connection, and no message without an outcome.

@@ -145,9 +145,7 @@ impl SendStream {
             Frame::EchoReply(echo) => {
                 self.echoed = io.now();
                 io.report(self.entry.id, Evidence::Alive);
-                let mut vitals = self.entry.vitals();
-                vitals.oldest_unfinished_ms = echo.oldest_ms;
-                self.entry.set_vitals(vitals);
+                self.entry.set_still_ms(echo.still_ms);
                 Ok(())
             }
             Frame::Joined { token } => {

@@ -32,11 +32,16 @@ impl SendStream {
             }
         }
         if self.ungranted_since.is_some_and(|since| since.plus_ms(ack_timeout_ms) <= now) {
-            self.ungranted_since = Some(now);
             // Others may have their turn before this stream: it stands still only if nothing there
-            // has ended for as long.
-            let stands_still =
-                u64::from(self.entry.vitals().oldest_unfinished_ms) >= ack_timeout_ms;
+            // has ended for as long. Until then it is looked at when an echo may tell that.
+            let still_ms = u64::from(self.entry.still_ms());
+            let stands_still = still_ms >= ack_timeout_ms;
+            let passed_ms = if stands_still {
+                0
+            } else {
+                still_ms.min(ack_timeout_ms.saturating_sub(shared.bounds.echo_ms))
+            };
+            self.ungranted_since = Some(now.minus_ms(passed_ms));
             if stands_still && !planted!(shared, StallUnnoticed) {
                 io.report(self.entry.id, Evidence::Ended(Status::Stalled));
             }
