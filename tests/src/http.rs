@@ -140,9 +140,11 @@ fn connect(address: SocketAddr, within: Duration) -> std::io::Result<TcpStream> 
 fn request(call: &Call<'_>, session: Option<&str>, connection: &str) -> String {
     let Call { method, path, media, body } = call;
     let cookie = session.map(|id| format!("Cookie: JSESSIONID={id}\r\n")).unwrap_or_default();
-    let content = (!body.is_empty())
-        .then(|| format!("Content-Type: {media}\r\nContent-Length: {}\r\n", body.len()))
-        .unwrap_or_default();
+    let content = if body.is_empty() {
+        String::new()
+    } else {
+        format!("Content-Type: {media}\r\nContent-Length: {}\r\n", body.len())
+    };
     format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{cookie}{content}\
          Connection: {connection}\r\n\r\n{body}"
