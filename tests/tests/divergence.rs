@@ -298,7 +298,7 @@ fn is_full() -> bool {
 #[test]
 fn asynchronous_sessions_are_the_same_on_both_nodes_when_all_has_arrived() {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let sessions_count = if is_full() { 10_000 } else { 600 };
+    let sessions_count = if is_full() { 10_000 } else { 300 };
     let stock = play(&Cluster::stock(8), sessions_count, true);
     stock.check(sessions_count);
     assert!(
@@ -312,7 +312,7 @@ fn asynchronous_sessions_are_the_same_on_both_nodes_when_all_has_arrived() {
 fn requests_of_a_session_at_the_same_time_end_alike_in_each_mode() {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let modes = ["pooled", "synchronous", "asynchronous", "fastasyncqueue"];
-    let (rounds_count, modes) = if is_full() { (2500, &modes[..]) } else { (400, &modes[..1]) };
+    let (rounds_count, modes) = if is_full() { (2500, &modes[..]) } else { (200, &modes[..1]) };
     if is_full() {
         for options in [6, 8] {
             play(&Cluster::stock(options), rounds_count, false).check(rounds_count);
