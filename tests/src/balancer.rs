@@ -19,6 +19,20 @@ const MODULES: &str = "/usr/lib/apache2/modules";
 const START_WITHIN: Duration = Duration::from_secs(20);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
+/// The tests' server.xml for a node behind a balancer, as docs/balancers says.
+///
+/// # Errors
+/// It is not there, or has no HTTP connector.
+pub fn balanced_server() -> Result<String, String> {
+    let file = build::root().join("tests/testdata/server.xml");
+    let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let connector = "protocol=\"HTTP/1.1\"";
+    if !text.contains(connector) {
+        return Err(format!("{}: no {connector}", file.display()));
+    }
+    Ok(text.replace(connector, &format!("{connector} bindOnInit=\"false\"")))
+}
+
 /// Which balancer, and how it speaks to Tomcat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -1,12 +1,11 @@
 //! One node at a time, under clients that check each answer: from stock Tomcats to Ringtribe and back, and
 //! from one line of Tomcat to the next; docs/migrate.md.
 
-use std::fs;
 use std::time::Duration;
 
-use ringtribe_tests::balancer::{Balancer, Kind, Node, steady_port};
+use ringtribe_tests::balancer::{Balancer, Kind, Node, balanced_server, steady_port};
 use ringtribe_tests::build::Flavour::{self, Ringtribe, Stock};
-use ringtribe_tests::build::{self, Line};
+use ringtribe_tests::build::Line;
 use ringtribe_tests::clients::{Clients, Seen};
 use ringtribe_tests::http::Browser;
 use ringtribe_tests::process::Patience;
@@ -30,14 +29,9 @@ enum Form {
 
 fn setup(form: Form, line: Line, node: &Node, mcast_port: u16) -> Setup {
     let flavour = if matches!(form, Form::Stock) { Stock } else { Ringtribe };
-    let server = build::root().join("tests/testdata/server.xml");
-    let server = fs::read_to_string(server).expect("it is there");
-    let connector = "protocol=\"HTTP/1.1\"";
-    assert!(server.contains(connector));
     Setup {
         line,
-        // As docs/balancers says.
-        server: Some(server.replace(connector, &format!("{connector} bindOnInit=\"false\""))),
+        server: Some(balanced_server().expect("a file")),
         cluster: matches!(form, Form::OneLine).then(|| one_element("", "")),
         http_port: Some(node.http_port),
         ..Setup::new(node.route, flavour, mcast_port)
