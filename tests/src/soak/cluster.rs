@@ -78,6 +78,8 @@ impl Setup {
             }
             Program::Java { class_path } => {
                 let mut command = Command::new("java");
+                // Each of many threads at once would get an arena of the C library's, which keeps it.
+                command.env("MALLOC_ARENA_MAX", "2");
                 // What the JVM itself takes with time would hide what leaks: so its heap is all there
                 // from the beginning, and it keeps no profiles of methods.
                 command.args([

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::cluster::{STAYING_COUNT, Sample};
 use super::course::Record;
-use super::slope::{DAY_SHARE, Finding, Slope};
+use super::slope::{DAY_KIB, DAY_SHARE, Finding, Slope};
 
 /// What a member may not hold when nothing is sent and nothing on the way.
 pub const ZERO_WHEN_QUIET: &[&str] = &[
@@ -143,7 +143,8 @@ pub fn judge(name: &str, record: &Record, events: [u64; 3]) -> Verdict {
             verdict.note(&member, figure, "mean", slope.mean);
             verdict.note(&member, figure, "per_hour", slope.per_hour);
             verdict.note(&member, figure, "margin", slope.margin);
-            let finding = FLAT.contains(figure).then(|| slope.finding());
+            let least_a_day = if figure.ends_with("_kib") { DAY_KIB } else { 0.0 };
+            let finding = FLAT.contains(figure).then(|| slope.finding(least_a_day));
             let judged = finding.map_or_else(String::new, |finding| format!(": {finding}"));
             verdict.line(format!(
                 "{member}: {figure}: mean {:.0}, {:+.1} +- {:.1} an hour{judged}",
@@ -280,7 +281,8 @@ mod tests {
                 })
                 .collect()
         };
-        let finding = |points: &[(f64, f64)]| Slope::of(points).expect("enough points").finding();
+        let finding =
+            |points: &[(f64, f64)]| Slope::of(points).expect("enough points").finding(0.0);
         assert_eq!(finding(&of(0.0)), Finding::Grows, "as it stands");
         assert_eq!(finding(&floors(&of(0.0))), Finding::Flat);
         assert_eq!(finding(&floors(&of(0.1))), Finding::Grows);

@@ -15,6 +15,8 @@ pub struct Slope {
 
 /// What a figure may grow in a day, as a share of its mean, to count as flat.
 pub const DAY_SHARE: f64 = 0.10;
+/// What kilobytes may grow in a day however few they are: a JVM's heap of 3 MB changes by more.
+pub const DAY_KIB: f64 = 1024.0;
 
 impl Slope {
     /// The least-squares line through points (seconds, value); `None` for fewer than 8. Neighbouring
@@ -51,10 +53,10 @@ impl Slope {
         Some(Self { count, mean, per_hour, margin: student * variance.sqrt() * 3600.0 })
     }
 
-    /// What the figure does, as far as it can be told.
+    /// What the figure does, as far as it can be told; growth of `least_a_day` counts as none.
     #[must_use]
-    pub fn finding(&self) -> Finding {
-        let allowed = DAY_SHARE * self.mean / 24.0;
+    pub fn finding(&self, least_a_day: f64) -> Finding {
+        let allowed = (DAY_SHARE * self.mean).max(least_a_day) / 24.0;
         if self.per_hour + self.margin <= allowed {
             Finding::Flat
         } else if self.per_hour - self.margin > 0.0 && self.per_hour > allowed {
@@ -116,11 +118,11 @@ mod tests {
     #[test]
     fn growth_is_measured_and_noise_is_not_taken_for_it() {
         let quiet = Slope::of(&points(0.0)).expect("enough points");
-        assert_eq!(quiet.finding(), Finding::Unresolved, "{quiet:?}");
+        assert_eq!(quiet.finding(0.0), Finding::Unresolved, "{quiet:?}");
         let grown = Slope::of(&points(40.0)).expect("enough points");
-        assert_eq!(grown.finding(), Finding::Grows, "{grown:?}");
+        assert_eq!(grown.finding(0.0), Finding::Grows, "{grown:?}");
         let shrunk = Slope::of(&points(-40.0)).expect("enough points");
-        assert_eq!(shrunk.finding(), Finding::Flat, "{shrunk:?}");
+        assert_eq!(shrunk.finding(0.0), Finding::Flat, "{shrunk:?}");
     }
 
     /// A walk of the same kind, begun elsewhere.
@@ -153,7 +155,7 @@ mod tests {
         let constant: Vec<(f64, f64)> = (0..20).map(|n| (f64::from(n), 12.0)).collect();
         let slope = Slope::of(&constant).expect("enough points");
         assert_eq!((slope.per_hour, slope.margin), (0.0, 0.0));
-        assert_eq!(slope.finding(), Finding::Flat);
+        assert_eq!(slope.finding(0.0), Finding::Flat);
         assert!(Slope::of(&constant[..7]).is_none());
     }
 }
