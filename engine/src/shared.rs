@@ -214,8 +214,8 @@ pub struct Shared {
     pub(crate) joins: Joins,
     /// For each worker, since when its oldest delivery waits for an outcome; `u64::MAX` for none.
     oldest_since: Box<[AtomicU64]>,
-    /// When a delivery was last seen to have ended, ns.
-    ended_at: AtomicU64,
+    /// When a delivery was last seen to have ended, or a piece of a message to have come, ns.
+    moved_at: AtomicU64,
     /// Spreads messages without a key over the streams.
     pub(crate) next_stream: AtomicU64,
     orders: OrdersHandle,
@@ -251,7 +251,7 @@ impl Shared {
             reservations: Reservations::new(bounds.max_receive_bytes, Arc::clone(&orders)),
             gaps: Gaps::default(),
             joins: Joins::default(),
-            ended_at: AtomicU64::new(0),
+            moved_at: AtomicU64::new(0),
             oldest_since: (0..bounds.worker_count).map(|_| AtomicU64::new(u64::MAX)).collect(),
             next_stream: AtomicU64::new(0),
             orders: OrdersHandle(orders),
@@ -307,15 +307,15 @@ impl Shared {
             .store(since.map_or(u64::MAX, |since| since.0), Ordering::Relaxed);
     }
 
-    pub(crate) fn set_ended(&self, now: Instant) {
-        self.ended_at.fetch_max(now.0, Ordering::Relaxed);
+    pub(crate) fn set_moved(&self, now: Instant) {
+        self.moved_at.fetch_max(now.0, Ordering::Relaxed);
     }
 
-    /// For how long no delivery of the own format has ended though some are without an outcome, ms,
-    /// as of the last look; 0: none is. Replies do not count.
+    /// For how long no delivery of the own format has ended, and no piece of a large message come, though
+    /// some are without an outcome, ms, as of the last look; 0: none is. Replies do not count.
     pub(crate) fn still_ms(&self, now: Instant) -> u64 {
-        let ended = Instant(self.ended_at.load(Ordering::Relaxed));
-        self.oldest_unfinished_ms(now).min(now.ms_since(ended))
+        let moved = Instant(self.moved_at.load(Ordering::Relaxed));
+        self.oldest_unfinished_ms(now).min(now.ms_since(moved))
     }
 
     /// Age of the oldest delivery of the own format without an outcome, ms; it is looked at every

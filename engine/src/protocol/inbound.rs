@@ -151,9 +151,9 @@ impl Inbound {
         self.by_number.values().filter_map(ReceiveStream::oldest_since).min()
     }
 
-    /// Changes when a delivery ends that is no reply.
-    pub(super) fn data_ended_count(&self) -> u64 {
-        self.by_number.values().map(ReceiveStream::data_ended_count).sum()
+    /// [`ReceiveStream::moved_count`] of all.
+    pub(super) fn moved_count(&self) -> u64 {
+        self.by_number.values().map(ReceiveStream::moved_count).sum()
     }
 }
 

@@ -112,8 +112,8 @@ pub struct WorkerCore {
     closing: Option<Status>,
     /// When it last looked at anything.
     looked: Instant,
-    /// [`Inbound::data_ended_count`] at the last look.
-    ended_count: u64,
+    /// [`Inbound::moved_count`] at the last look.
+    moved_count: u64,
 }
 
 impl WorkerCore {
@@ -144,7 +144,7 @@ impl WorkerCore {
             orphans: BTreeMap::new(),
             closing: None,
             looked: Instant(0),
-            ended_count: 0,
+            moved_count: 0,
         }
     }
 
@@ -368,9 +368,9 @@ impl WorkerCore {
         }
         if looked {
             self.shared.set_oldest_since(self.index, self.inbound.oldest_since());
-            let ended_count = self.inbound.data_ended_count();
-            if std::mem::replace(&mut self.ended_count, ended_count) != ended_count {
-                self.shared.set_ended(now);
+            let moved_count = self.inbound.moved_count();
+            if std::mem::replace(&mut self.moved_count, moved_count) != moved_count {
+                self.shared.set_moved(now);
             }
         }
     }

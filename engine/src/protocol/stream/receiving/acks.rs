@@ -20,7 +20,7 @@ impl ReceiveStream {
             // Who does not wait for it is not told of a failure.
             let status = if message.wants_outcome { status } else { Status::Ok };
             message.status = Some(status);
-            self.ended_count += 1;
+            self.moved_count += 1;
             self.finished_bytes += message.credit_bytes;
             self.news.push((sequence, status));
             self.ack_due = true;

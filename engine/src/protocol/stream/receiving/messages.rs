@@ -40,6 +40,8 @@ impl ReceiveStream {
                 return Err("a later frame of a message that has no first one".into());
             };
             open.add(head.place as usize, body, is_last)?;
+            // A large message that comes piece by piece is no standstill.
+            self.moved_count += 1;
             if is_last && let Some(open) = self.open.take() {
                 self.finish_open(open, head, sink)?;
             }

@@ -86,8 +86,8 @@ pub(crate) struct ReceiveStream {
     limit_bytes: u64,
     granted: u64,
     unfinished: VecDeque<Unfinished>,
-    /// Outcomes of pollers so far.
-    ended_count: u64,
+    /// Outcomes of pollers, and pieces of large messages, so far.
+    moved_count: u64,
     /// Outcomes that no ack of this connection has said.
     news: Vec<(u64, Status)>,
     /// Failed outcomes that the sender has not confirmed, in the order of the acks.
@@ -139,7 +139,7 @@ impl ReceiveStream {
             limit_bytes: 0,
             granted: 0,
             unfinished: VecDeque::new(),
-            ended_count: 0,
+            moved_count: 0,
             news: Vec::new(),
             unconfirmed: VecDeque::new(),
             confirmed_count: 0,
@@ -525,9 +525,9 @@ impl ReceiveStream {
         self.unfinished.iter().find(|m| m.status.is_none()).map(|message| message.since)
     }
 
-    /// How many messages have their outcome from a poller; of replies, none.
-    pub(crate) fn data_ended_count(&self) -> u64 {
-        if self.stream == self.streams { 0 } else { self.ended_count }
+    /// Changes when a delivery ends or a piece of a message comes; not for replies.
+    pub(crate) fn moved_count(&self) -> u64 {
+        if self.stream == self.streams { 0 } else { self.moved_count }
     }
 
     /// Whether nothing of it is needed: no connection, and no message without an outcome.
